@@ -95,6 +95,9 @@ type Table struct {
 	Flags []string
 	// View is set for a materialized view.
 	View bool
+	// AlteredAt is the time of the DDL that made this definition, in microseconds: the newest write time among the
+	// table's rows of system_schema. 0 means unknown, as from a CQL file. It is no part of the definition or its hash.
+	AlteredAt int64
 
 	hash       Hash
 	definition []byte

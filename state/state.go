@@ -1,0 +1,24 @@
+// Package state keeps the state of raw partitions in Pebble. Keys and values are opaque bytes to it but for the
+// layout of keys; what they mean is the fold's business.
+//
+// One [Store] is one raw partition. Its position S is written in the same batch as what the fold derived from the
+// input before S, and never before the output of that input is committed in Kafka at C: S <= C, see [Position].
+package state
+
+// Position is a place in a raw partition: the first Done events of the record at Offset are done, and all records
+// before it.
+type Position struct {
+	Offset int64
+	Done   int64
+}
+
+// Compare orders positions of one partition: -1, 0 or 1.
+func (p Position) Compare(q Position) int {
+	switch {
+	case p.Offset < q.Offset, p.Offset == q.Offset && p.Done < q.Done:
+		return -1
+	case p == q:
+		return 0
+	}
+	return 1
+}
