@@ -1,0 +1,80 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+type command struct {
+	File
+	Kafka struct {
+		Brokers []string `default:"127.0.0.1:9092"`
+	} `embed:"" prefix:"kafka-"`
+	RawTopic string        `default:"raw"`
+	Interval time.Duration `default:"1s"`
+	Live     bool
+}
+
+func load(t *testing.T, text string, args ...string) (command, error) {
+	t.Helper()
+	var cli struct {
+		Run command `cmd:""`
+	}
+	parser, err := kong.New(&cli, kong.DefaultEnvars("CASSDELTA"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "role.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = parser.Parse(append([]string{"run", "--config", path}, args...))
+	return cli.Run, err
+}
+
+func TestFileSetsFlags(t *testing.T) {
+	c, err := load(t, "kafka:\n  brokers: [a:1, 'b:2']\nraw-topic: changes\ninterval: 250ms\nlive: true\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(c.Kafka.Brokers, " ") != "a:1 b:2" || c.RawTopic != "changes" || c.Interval != 250*time.Millisecond || !c.Live {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	t.Setenv("CASSDELTA_RAW_TOPIC", "from-environment")
+	t.Setenv("CASSDELTA_INTERVAL", "3s")
+	c, err := load(t, "raw-topic: from-file\ninterval: 2s\nkafka-brokers: [file:1]\n", "--interval=4s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.RawTopic != "from-environment" || c.Interval != 4*time.Second || c.Kafka.Brokers[0] != "file:1" {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"unknown key", "raw-topic: a\nraw-topik: b\n", "role.yaml:2: unknown key raw-topik; did you mean raw-topic?"},
+		{"unknown nested key", "kafka:\n\n  broker: [x]\n", "role.yaml:3: unknown key kafka.broker; did you mean kafka-brokers?"},
+		{"nothing near", "colour-of-the-sky: blue\n", "role.yaml:1: unknown key colour-of-the-sky; --help lists"},
+		{"set twice", "kafka-brokers: [a]\nkafka: {brokers: [b]}\n", "role.yaml:2: kafka.brokers is already set by kafka-brokers in line 1"},
+		{"not a mapping", "- a\n", "role.yaml:1: expected a mapping of keys to values, found a list"},
+		{"nested list", "kafka: {brokers: [[a]]}\n", "role.yaml:1: kafka.brokers: expected a list of plain values"},
+		{"wrong value", "interval: soon\n", "--interval"},
+		{"bad yaml", "a: [\n", "role.yaml"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := load(t, test.text)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
