@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The one script of the project: ./do help
+set -euo pipefail
+cd "$(dirname "$0")"
+
+help() {
+  cat <<'TXT'
+./do demo             the whole on recorded segments, in one process
+./do test             everything that must pass: installs what is missing, checks, unit tests, real servers
+./do unit             the tests that need nothing but Go
+./do lint             gofmt, go vet, staticcheck
+./do fuzz [TIME]      each fuzz target for TIME (default 60s)
+./do cluster [ARGS]   a real three-node Cassandra with CDC on this machine, until Ctrl-C
+TXT
+}
+
+say() { printf '\n== %s\n' "$*"; }
+
+need_go() {
+  command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/dl) and run this again" >&2; exit 1; }
+}
+
+# A JDK and Maven, for the real servers of the tests.
+need_java() {
+  if command -v java >/dev/null && command -v mvn >/dev/null; then return; fi
+  say "installing a JDK and Maven"
+  local sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  if command -v apt-get >/dev/null; then
+    $sudo apt-get update -q
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends openjdk-17-jdk-headless maven
+  elif command -v dnf >/dev/null; then
+    $sudo dnf install -q -y java-17-openjdk-headless maven
+  else
+    echo "java and mvn are missing: install a JDK 17 and Maven, and run this again" >&2
+    exit 1
+  fi
+}
+
+lint() {
+  need_go
+  say "gofmt, go vet, staticcheck"
+  local unformatted
+  unformatted=$(gofmt -l $(git ls-files '*.go'))
+  [ -z "$unformatted" ] || { printf 'not formatted by gofmt:\n%s\n' "$unformatted" >&2; exit 1; }
+  go vet ./...
+  go tool staticcheck ./...
+}
+
+# Packages whose tests start real servers run one after another, after the others.
+real='cassdelta/(e2e|internal/testparts|schema/cqlsource)$'
+
+unit() {
+  need_go
+  say "unit tests"
+  go test -timeout 10m $(go list ./... | grep -Ev "$real")
+}
+
+real_parts() {
+  need_go
+  need_java
+  say "fetching the real servers"
+  go run ./cmd/testparts fetch
+  say "tests on real servers"
+  go test -p 1 -timeout 30m -v $(go list ./... | grep -E "$real")
+}
+
+fuzz() {
+  need_go
+  local time=${1:-60s} file pkg target
+  for file in $(git ls-files '*_test.go' | xargs grep -l '^func Fuzz'); do
+    pkg=./$(dirname "$file")
+    for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
+      say "$pkg $target"
+      go test "$pkg" -run '^$' -fuzz "^$target\$" -fuzztime "$time"
+    done
+  done
+}
+
+case "${1:-help}" in
+  demo) shift; need_go; go run ./cmd/cassdelta demo "$@" ;;
+  test) start=$SECONDS; lint; unit; fuzz 3s; real_parts; say "all passed in $((SECONDS - start)) s" ;;
+  unit) unit ;;
+  lint) lint ;;
+  fuzz) shift; fuzz "$@" ;;
+  cluster) shift; need_go; need_java; go run ./cmd/testparts cluster "$@" ;;
+  help|-h|--help) help ;;
+  *) help >&2; exit 2 ;;
+esac
