@@ -144,6 +144,8 @@ type Unfiltered struct {
 // Update is what one mutation writes to one partition of one table.
 type Update struct {
 	Table *schema.Table
+	// Index is the number of the update in its mutation, from 0.
+	Index int
 	// Key is the partition key as serialized, composites included.
 	Key      []byte
 	Deletion Deletion
@@ -151,6 +153,9 @@ type Update struct {
 	Static *Row
 	// Unfiltereds is in clustering order.
 	Unfiltereds []Unfiltered
+	// Suspects counts multi-cell columns of its rows that stand there without a cell and without a deletion: the mark
+	// of a deletion that Cassandra left out of the log (CASSANDRA-20449).
+	Suspects int
 }
 
 // Mutation is one entry of the log: the updates of one partition key of one keyspace.
@@ -160,6 +165,8 @@ type Update struct {
 type Mutation struct {
 	Position Position
 	// Size is the length of the payload in bytes.
-	Size    int
+	Size int
+	// Count is the number of updates in the payload, those of tables not wanted included.
+	Count   int
 	Updates []Update
 }
