@@ -1,9 +1,13 @@
 package commitlog
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // Version is a commit log version: the first number of a segment's name and the first field of its header.
@@ -22,6 +26,12 @@ const (
 // Supported reports whether this package reads the version.
 func (v Version) Supported() bool { return v >= Version30 && v <= Version50 }
 
+// hasIndex reports whether nodes that write this version write CDC index files: Cassandra 4.0 and later.
+func (v Version) hasIndex() bool { return v >= Version40 }
+
+// unsignedDeletionTimes reports whether local deletion times are unsigned (CASSANDRA-14227): messaging version 13.
+func (v Version) unsignedDeletionTimes() bool { return v >= Version50 }
+
 var (
 	segmentName = regexp.MustCompile(`^CommitLog-(\d+)-(\d+)\.log$`)
 	indexName   = regexp.MustCompile(`^CommitLog-(\d+)-(\d+)_cdc\.idx$`)
@@ -34,7 +44,9 @@ func SegmentName(v Version, id int64) string { return fmt.Sprintf("CommitLog-%d-
 func IndexName(v Version, id int64) string { return fmt.Sprintf("CommitLog-%d-%d_cdc.idx", v, id) }
 
 // ParseSegmentName takes the name (without directory) of a segment apart; ok is false for any other file.
-func ParseSegmentName(name string) (v Version, id int64, ok bool) { return parseName(segmentName, name) }
+func ParseSegmentName(name string) (v Version, id int64, ok bool) {
+	return parseName(segmentName, name)
+}
 
 // ParseIndexName takes the name (without directory) of a CDC index apart; ok is false for any other file.
 func ParseIndexName(name string) (v Version, id int64, ok bool) { return parseName(indexName, name) }
@@ -54,3 +66,104 @@ func parseName(re *regexp.Regexp, name string) (Version, int64, bool) {
 	}
 	return Version(v), id, true
 }
+
+// Descriptor is the header of a segment:
+//
+//	Offset  Size  Field
+//	0       4     version, i32
+//	4       8     segment id, i64
+//	12      2     n, length of the parameters, u16
+//	14      n     parameters, a JSON object in UTF-8
+//	14+n    4     CRC-32 (IEEE) of: version, low 32 bits of the id, high 32 bits of the id, n (as 4 bytes), parameters
+//
+// All integers are big-endian. Source: CommitLogDescriptor.writeHeader, readHeader.
+type Descriptor struct {
+	Version Version
+	ID      int64
+	// Length of the header in bytes, which is the offset of the first sync marker.
+	Length int
+	// Compression is the class name of the compressor as the header has it, "" for none.
+	Compression string
+	// Cipher is the JCE transformation of an encrypted segment, "" for none.
+	Cipher string
+}
+
+const (
+	headerFixed  = 14 // version, id and length of the parameters
+	headerMin    = headerFixed + 4
+	maxHeaderLen = headerMin + 1<<16
+
+	usualHeaderLen = 512 // more than plain and compressed segments need
+)
+
+// parameters are the known keys of the header's JSON; unknown ones are ignored.
+type parameters struct {
+	CompressionClass *string `json:"compressionClass"`
+	EncCipher        *string `json:"encCipher"`
+	EncKeyAlias      *string `json:"encKeyAlias"`
+	EncIV            *string `json:"encIV"`
+}
+
+// ParseDescriptor reads the header of a segment from the first bytes of its file. file names it in errors.
+//
+// The error is ErrMore if b is shorter than the header says (a file just created), a [*DamagedError], or an
+// [*UnsupportedError] for a version that this package does not read.
+func ParseDescriptor(file string, b []byte) (Descriptor, error) {
+	if len(b) < headerMin {
+		return Descriptor{}, ErrMore
+	}
+	d := Descriptor{Version: Version(binary.BigEndian.Uint32(b)), ID: int64(binary.BigEndian.Uint64(b[4:]))}
+	n := int(binary.BigEndian.Uint16(b[12:]))
+	d.Length = headerMin + n
+	if len(b) < d.Length {
+		return Descriptor{}, ErrMore
+	}
+	found := binary.BigEndian.Uint32(b[headerFixed+n:])
+	if want := d.checksum(b[headerFixed : headerFixed+n]); found != want {
+		return Descriptor{}, &DamagedError{File: file, Offset: int64(headerFixed + n), What: "checksum of the header",
+			Expected: hex32(want), Found: hex32(found), Hint: "the file is no commit log segment, or its first bytes were overwritten: move it out of cdc_raw and keep it"}
+	}
+	if !d.Version.Supported() {
+		return Descriptor{}, &UnsupportedError{File: file, What: fmt.Sprintf("commit log version %d (this program reads 6, 7 and 8: Cassandra 3.0 to 5.0)", d.Version)}
+	}
+	var p parameters
+	if err := json.Unmarshal(b[headerFixed:headerFixed+n], &p); err != nil {
+		return Descriptor{}, &DamagedError{File: file, Offset: headerFixed, What: "parameters of the header",
+			Expected: "a JSON object", Found: err.Error()}
+	}
+	if p.CompressionClass != nil {
+		d.Compression = *p.CompressionClass
+	}
+	if p.EncCipher != nil || p.EncKeyAlias != nil || p.EncIV != nil {
+		d.Cipher = "unknown cipher"
+		if p.EncCipher != nil {
+			d.Cipher = *p.EncCipher
+		}
+	}
+	return d, nil
+}
+
+// checksum is that of a header with these parameters.
+func (d Descriptor) checksum(params []byte) uint32 {
+	var b [16]byte
+	binary.BigEndian.PutUint32(b[0:], uint32(d.Version))
+	binary.BigEndian.PutUint32(b[4:], uint32(d.ID))
+	binary.BigEndian.PutUint32(b[8:], uint32(d.ID>>32))
+	binary.BigEndian.PutUint32(b[12:], uint32(len(params)))
+	return crc32.Update(crc32.ChecksumIEEE(b[:]), crc32.IEEETable, params)
+}
+
+// unsupported says by name why the sections of the segment cannot be read, nil if they can. Encryption is looked at
+// first, as Cassandra's reader does: an encrypted segment may name a compressor too.
+func (d Descriptor) unsupported(file string) error {
+	switch {
+	case d.Cipher != "":
+		return &UnsupportedError{File: file, What: "encryption (" + d.Cipher + ")"}
+	case d.Compression != "":
+		name := d.Compression[strings.LastIndexByte(d.Compression, '.')+1:]
+		return &UnsupportedError{File: file, What: "commit log compression (" + name + ")"}
+	}
+	return nil
+}
+
+func hex32(v uint32) string { return fmt.Sprintf("%08x", v) }

@@ -3,6 +3,8 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+
+	"cassdelta/schema"
 )
 
 // The three endings of reading a segment are ErrMore, ErrFinished and [*DamagedError].
@@ -43,7 +45,9 @@ type UnsupportedError struct {
 	What string
 }
 
-func (e *UnsupportedError) Error() string { return fmt.Sprintf("%s: %s is not supported", e.File, e.What) }
+func (e *UnsupportedError) Error() string {
+	return fmt.Sprintf("%s: %s is not supported", e.File, e.What)
+}
 
 // GapError says that a segment vanished before it was read.
 type GapError struct {
@@ -51,11 +55,17 @@ type GapError struct {
 	Segment int64
 	// Read is the logical offset up to which it was read, 0 if not at all.
 	Read int64
+	// Possible says that the segment may as well have held no data of CDC tables; the node itself deletes those.
+	Possible bool
 }
 
 func (e *GapError) Error() string {
-	return fmt.Sprintf("%s: segment %d vanished after it was read to offset %d; its remaining changes are lost on this "+
-		"node (cdc_block_writes: false, or deleted by hand): raise cdc_total_space or keep the agent running", e.Dir, e.Segment, e.Read)
+	lost := "its remaining changes are lost on this node"
+	if e.Possible {
+		lost = "if it held more changes they are lost on this node"
+	}
+	return fmt.Sprintf("%s: segment %d vanished after it was read to offset %d; %s (cdc_block_writes: false, or deleted by "+
+		"hand): raise cdc_total_space, and reconcile the rows of that time", e.Dir, e.Segment, e.Read, lost)
 }
 
 // ForeignFileError names a file in a cdc_raw directory that is none of Cassandra's. It is left alone.
@@ -71,7 +81,7 @@ func (e *ForeignFileError) Error() string {
 // whatever follows it in the mutation cannot be reached but by [Decoder.Resync].
 type UnknownTableError struct {
 	Position Position
-	ID       [16]byte
+	ID       schema.UUID
 	// Index is that of the update in its mutation; if it is not 0 the mutation holds the updates before it.
 	Index, Count int
 	// Offset is where the update starts in the payload.
@@ -79,7 +89,7 @@ type UnknownTableError struct {
 }
 
 func (e *UnknownTableError) Error() string {
-	return fmt.Sprintf("segment %d, position %d, update %d of %d: no table has the id %x; refresh the schema and try again",
+	return fmt.Sprintf("segment %d, position %d, update %d of %d: no table has the id %s; refresh the schema and try again",
 		e.Position.Segment, e.Position.Offset, e.Index, e.Count, e.ID)
 }
 

@@ -37,6 +37,10 @@ const NoTimestamp = math.MinInt64
 // NoDeletionTime is the local deletion time of what is neither deleted nor expiring, whatever version wrote it.
 const NoDeletionTime = math.MaxInt64
 
+// InvalidDeletionTime is the local deletion time or expiry that Cassandra 5.0 puts in place of one that cannot be.
+// Source: Cell.INVALID_DELETION_TIME.
+const InvalidDeletionTime = 0xfffffffe
+
 // Deletion is a deletion of a partition, a range, a row or a multi-cell column. It covers what was written at or
 // before Timestamp.
 type Deletion struct {
@@ -169,4 +173,6 @@ type Mutation struct {
 	// Count is the number of updates in the payload, those of tables not wanted included.
 	Count   int
 	Updates []Update
+	// Leftover is the number of bytes of the payload behind the last update; Cassandra ignores them.
+	Leftover int
 }

@@ -1,0 +1,135 @@
+package commitlog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+)
+
+// cursor reads big-endian fields from a payload. The first failure sticks: every later read gives zero and changes
+// nothing, so that a decoder reads a group of fields and asks once. A length is compared with the bytes left before
+// anything is sliced. Fields are named by constant strings, so that naming costs nothing while all goes well.
+type cursor struct {
+	b   []byte
+	off int
+	err cursorError
+}
+
+// cursorError is the first failure of a cursor. The zero value is none.
+type cursorError struct {
+	set    bool
+	off    int
+	field  string
+	reason string
+}
+
+// fail records the failure unless there is one already.
+func (c *cursor) fail(off int, field, reason string) {
+	if !c.err.set {
+		c.err = cursorError{set: true, off: off, field: field, reason: reason}
+	}
+	c.off = len(c.b)
+}
+
+func (c *cursor) failed() bool { return c.err.set }
+
+// left is the number of bytes not read yet.
+func (c *cursor) left() int { return len(c.b) - c.off }
+
+// short records that a field needs n bytes that are not there.
+func (c *cursor) short(field string, n uint64) {
+	c.fail(c.off, field, fmt.Sprintf("expected %d bytes, found %d before the end", n, c.left()))
+}
+
+// bytes reads n bytes. The result is never nil unless the cursor has failed, and cannot be appended to in place.
+func (c *cursor) bytes(n int, field string) []byte {
+	if c.err.set {
+		return nil
+	}
+	if n < 0 || n > c.left() {
+		c.short(field, uint64(n))
+		return nil
+	}
+	b := c.b[c.off : c.off+n : c.off+n]
+	c.off += n
+	return b
+}
+
+func (c *cursor) u8(field string) byte {
+	if c.off >= len(c.b) {
+		c.short(field, 1)
+		return 0
+	}
+	v := c.b[c.off]
+	c.off++
+	return v
+}
+
+func (c *cursor) u16(field string) uint16 {
+	if b := c.bytes(2, field); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+// uvint reads an unsigned variable-length integer: the leading one bits of the first byte count the bytes that follow
+// (0 to 8), its other bits and those bytes are the value, big-endian. Forms longer than needed are accepted.
+// Source: VIntCoding.readUnsignedVInt.
+func (c *cursor) uvint(field string) uint64 {
+	if c.off >= len(c.b) {
+		c.short(field, 1)
+		return 0
+	}
+	first := c.b[c.off]
+	if first < 0x80 {
+		c.off++
+		return uint64(first)
+	}
+	n := bits.LeadingZeros8(^first)
+	if n >= c.left() {
+		c.short(field, uint64(n)+1)
+		return 0
+	}
+	v := uint64(first) & (0xff >> n)
+	if n == 8 {
+		v = 0
+	}
+	for _, b := range c.b[c.off+1 : c.off+1+n] {
+		v = v<<8 | uint64(b)
+	}
+	c.off += n + 1
+	return v
+}
+
+// svint reads a signed variable-length integer: zigzag, then as uvint. Source: VIntCoding.readVInt.
+func (c *cursor) svint(field string) int64 {
+	v := c.uvint(field)
+	return int64(v>>1) ^ -int64(v&1)
+}
+
+// vbytes reads a uvint length and as many bytes.
+func (c *cursor) vbytes(field string) []byte {
+	n := c.uvint(field)
+	if c.err.set {
+		return nil
+	}
+	if n > uint64(c.left()) {
+		c.short(field, n)
+		return nil
+	}
+	return c.bytes(int(n), field)
+}
+
+// count reads a uvint that counts things of at least size bytes each, size > 0.
+func (c *cursor) count(size int, field string) int {
+	at := c.off
+	n := c.uvint(field)
+	if c.err.set {
+		return 0
+	}
+	if most := uint64(c.left() / size); n > most {
+		c.fail(at, field, fmt.Sprintf("expected at most %d, as many as fit before the end, found %d", most, n))
+		return 0
+	}
+	return int(n)
+}
