@@ -8,18 +8,22 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
 	"cassdelta/internal/testparts"
+	"cassdelta/internal/testparts/recorder"
 )
 
 type cli struct {
 	Cluster  clusterCmd  `cmd:"" help:"Run a Cassandra cluster with CDC on until Ctrl-C."`
 	Kafka    kafkaCmd    `cmd:"" help:"Run a Kafka broker until Ctrl-C."`
 	Registry registryCmd `cmd:"" help:"Run a schema registry until Ctrl-C."`
+	Record   recordCmd   `cmd:"" help:"Run a workload on a cluster and record its commit log segments."`
 	Fetch    fetchCmd    `cmd:"" help:"Download the servers that are not yet in the cache."`
 }
 
@@ -30,6 +34,7 @@ func main() {
 		kong.Name("testparts"),
 		kong.Description("Servers for tests of cassdelta, from Maven Central, on loopback addresses."),
 		kong.UsageOnError(),
+		kong.Vars{"recordings": recordingNames()},
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
 }
@@ -158,4 +163,30 @@ func (c *fetchCmd) Run(ctx context.Context) error {
 		fmt.Printf("%-14s %s\n", name, dir)
 	}
 	return nil
+}
+
+type recordCmd struct {
+	Names []string `arg:"" help:"Recordings to make: ${recordings}."`
+	Out   string   `help:"Folder that gets a folder for each recording." default:"testdata/recordings"`
+}
+
+func (c *recordCmd) Run(ctx context.Context) error {
+	for _, name := range c.Names {
+		i := slices.IndexFunc(recorder.Recordings(), func(s recorder.Spec) bool { return s.Name == name })
+		if i < 0 {
+			return fmt.Errorf("recording %q is unknown: expected one of %s", name, recordingNames())
+		}
+		if err := recorder.Record(ctx, recorder.Recordings()[i], filepath.Join(c.Out, name), os.Stdout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func recordingNames() string {
+	var names []string
+	for _, s := range recorder.Recordings() {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, ", ")
 }

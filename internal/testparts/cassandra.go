@@ -31,7 +31,7 @@ const startTimeout = 4 * time.Minute
 type CassandraOptions struct {
 	// Version is "4.0", "4.1" or "5.0"; empty is "5.0". artifacts.json says which patch release that is.
 	Version string
-	// Nodes is the size of the cluster, 1 to 9; 0 is 1.
+	// Nodes is the size of the cluster, 1 to 3; 0 is 1.
 	Nodes int
 	// Dir holds the folders node1, node2, ...; it is created.
 	Dir string
@@ -61,8 +61,8 @@ func (o *CassandraOptions) setDefaults() error {
 	switch {
 	case !slices.Contains(cassandraVersions, o.Version):
 		return fmt.Errorf("cassandra version %q: expected one of %v", o.Version, cassandraVersions)
-	case o.Nodes < 1 || o.Nodes > 9:
-		return fmt.Errorf("cluster of %d nodes: expected 1 to 9", o.Nodes)
+	case o.Nodes < 1 || o.Nodes > 3:
+		return fmt.Errorf("cluster of %d nodes: expected 1 to 3", o.Nodes)
 	case o.SegmentSizeMiB < 1:
 		return fmt.Errorf("segment size of %d MiB: expected at least 1", o.SegmentSizeMiB)
 	case o.SyncPeriod < time.Millisecond:
@@ -257,8 +257,7 @@ func (n *Node) launch() error {
 	return err
 }
 
-// awaitReady waits until the node answers a query and, in a cluster of three and more, has all replicas of a
-// keyspace of replication factor 3 alive.
+// awaitReady waits until the node answers a query and sees all other nodes alive.
 func (n *Node) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

@@ -191,6 +191,8 @@ func (n *Node) command() ([]string, error) {
 		"-Dlogback.configurationFile=file://"+filepath.Join(conf, "logback.xml"),
 		"-Dcassandra.storagedir="+n.Dir,
 		"-Dcassandra.logdir="+filepath.Join(n.Dir, "logs"),
+		// Otherwise Cassandra closes its output when it is up.
+		"-Dcassandra-foreground=yes",
 		"-Dcassandra.jmx.local.port="+strconv.Itoa(n.JMXPort),
 		"-Dcassandra.superuser_setup_delay_ms=0",
 		"-Dcassandra.skip_wait_for_gossip_to_settle=0",

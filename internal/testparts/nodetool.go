@@ -2,36 +2,13 @@ package testparts
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-
-	gocql "github.com/apache/cassandra-gocql-driver/v2"
 )
-
-// seesPeers asks for a read that every node must answer. system_distributed has replication factor 3 whatever the
-// size of the cluster; in a smaller one the node's list of peers has to do.
-func (n *Node) seesPeers(ctx context.Context, s *gocql.Session) error {
-	if n.peers+1 >= 3 {
-		const q = `SELECT status FROM system_distributed.view_build_status WHERE keyspace_name = 'x' AND view_name = 'x'`
-		err := s.Query(q).Consistency(gocql.All).ScanContext(ctx, nil)
-		if err != nil && !errors.Is(err, gocql.ErrNotFound) {
-			return fmt.Errorf("read at ALL from %s: %w", n.Name, err)
-		}
-	}
-	var peers int
-	if err := s.Query("SELECT count(*) FROM system.peers_v2").ScanContext(ctx, &peers); err != nil {
-		return fmt.Errorf("peers of %s: %w", n.Name, err)
-	}
-	if peers < n.peers {
-		return fmt.Errorf("%s sees %d of %d peers", n.Name, peers, n.peers)
-	}
-	return nil
-}
 
 // Nodetool runs Cassandra's nodetool against the node and returns what it printed.
 func (n *Node) Nodetool(ctx context.Context, args ...string) (string, error) {
