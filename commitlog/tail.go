@@ -79,7 +79,8 @@ type Item struct {
 	Kind    ItemKind
 	Segment int64
 	Version Version
-	// Position is the place behind the entry. For SegmentEnd it is the segment's end.
+	// Position is the place behind the entry. For SegmentEnd it is the segment's end, with offset 0 if the segment was
+	// finished before and not read again.
 	Position Position
 	// Payload is valid until the next call of Poll or Next.
 	Payload []byte
