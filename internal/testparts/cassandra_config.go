@@ -137,7 +137,7 @@ func initialTokens(index, nodes int) string {
 	return strings.Join(tokens, ",")
 }
 
-// openModules are what Cassandra's own scripts open to it on Java 17.
+// openModules are what Cassandra's own scripts open to it on Java 17, and what 4.0 needs beyond.
 var openModules = []string{
 	"--add-exports=java.base/jdk.internal.misc=ALL-UNNAMED",
 	"--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
@@ -164,6 +164,17 @@ var openModules = []string{
 	"--add-opens=java.base/java.util.concurrent=ALL-UNNAMED",
 	"--add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED",
 	"--add-opens=java.base/java.nio=ALL-UNNAMED",
+	// 4.0 and 4.1 measure prepared statements by reflection over all that they refer to.
+	"--add-opens=java.base/java.math=ALL-UNNAMED",
+	"--add-opens=java.base/java.net=ALL-UNNAMED",
+	"--add-opens=java.base/java.nio.charset=ALL-UNNAMED",
+	"--add-opens=java.base/java.text=ALL-UNNAMED",
+	"--add-opens=java.base/java.time=ALL-UNNAMED",
+	"--add-opens=java.base/java.util.concurrent.locks=ALL-UNNAMED",
+	"--add-opens=java.base/java.util.function=ALL-UNNAMED",
+	"--add-opens=java.base/java.util.regex=ALL-UNNAMED",
+	"--add-opens=java.base/sun.nio.cs=ALL-UNNAMED",
+	"--add-opens=java.base/sun.util.calendar=ALL-UNNAMED",
 	"--add-opens=jdk.management/com.sun.management.internal=ALL-UNNAMED",
 	"--add-opens=java.rmi/sun.rmi.transport.tcp=ALL-UNNAMED",
 }
