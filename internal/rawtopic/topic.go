@@ -1,0 +1,248 @@
+package rawtopic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"cassdelta/schema"
+)
+
+// Version is that of the format, as [Init] carries it.
+const Version = 1
+
+// TopicError says that a topic is not the raw topic that it should be. Nothing was changed.
+type TopicError struct {
+	Topic string
+	// Partition is the one that showed it, -1 if it is the topic as a whole.
+	Partition int32
+	// Reason says what was expected and found, and what to do.
+	Reason string
+}
+
+func (e *TopicError) Error() string {
+	if e.Partition < 0 {
+		return fmt.Sprintf("raw topic %s: %s", e.Topic, e.Reason)
+	}
+	return fmt.Sprintf("raw topic %s, partition %d: %s", e.Topic, e.Partition, e.Reason)
+}
+
+// EnsureTopic creates the raw topic unless it exists, and gives its id: zero if the brokers have none. It waits until
+// all partitions have a leader, at most as long as ctx allows. Replication -1 leaves the number of replicas to the
+// brokers. A topic that exists with another number of partitions is a [*TopicError].
+//
+// The brokers set the time of records (LogAppendTime), so that the clocks of the nodes do not decide when records expire.
+func EnsureTopic(ctx context.Context, cl *kgo.Client, name string, partitions int32, replication int16) (schema.UUID, error) {
+	configs := map[string]*string{
+		"cleanup.policy":         kadm.StringPtr("delete"),
+		"message.timestamp.type": kadm.StringPtr("LogAppendTime"),
+	}
+	topic, err := ensure(ctx, cl, name, partitions, replication, configs)
+	if err != nil {
+		return schema.UUID{}, err
+	}
+	if n := len(topic.Partitions); n != int(partitions) {
+		return schema.UUID{}, &TopicError{Topic: name, Partition: -1, Reason: fmt.Sprintf(
+			"expected %d partitions, found %d; the number is fixed when the topic is made: set raw-partitions to %d, or name another raw-topic", partitions, n, n)}
+	}
+	return schema.UUID(topic.TopicID), nil
+}
+
+// EnsureDeadLetterTopic creates the topic for what could not be decoded unless it exists, with one partition.
+func EnsureDeadLetterTopic(ctx context.Context, cl *kgo.Client, name string, replication int16) error {
+	_, err := ensure(ctx, cl, name, 1, replication, map[string]*string{"cleanup.policy": kadm.StringPtr("delete")})
+	return err
+}
+
+func ensure(ctx context.Context, cl *kgo.Client, name string, partitions int32, replication int16, configs map[string]*string) (kmsg.MetadataResponseTopic, error) {
+	created := false
+	for {
+		topic, err := describe(ctx, cl, name)
+		switch {
+		case err == nil:
+			return topic, nil
+		case errors.Is(err, kerr.UnknownTopicOrPartition) && !created:
+			_, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, replication, configs, name)
+			if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+				return topic, fmt.Errorf("create topic %s with %d partitions: %w; create it by hand, or allow this user to", name, partitions, err)
+			}
+			created = true
+			continue
+		case !kerr.IsRetriable(err):
+			return topic, fmt.Errorf("describe topic %s: %w", name, err)
+		}
+		select {
+		case <-ctx.Done():
+			return topic, fmt.Errorf("topic %s did not become ready: %w (%w)", name, err, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// describe gives a topic of which all partitions have a leader. It asks the brokers every time: the client's cache
+// remembers for seconds that a topic was not there.
+func describe(ctx context.Context, cl *kgo.Client, name string) (kmsg.MetadataResponseTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	rt := kmsg.NewMetadataRequestTopic()
+	rt.Topic = &name
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return kmsg.MetadataResponseTopic{}, err
+	}
+	if len(resp.Topics) != 1 {
+		return kmsg.MetadataResponseTopic{}, fmt.Errorf("expected an answer about one topic, found one about %d", len(resp.Topics))
+	}
+	topic := resp.Topics[0]
+	err = kerr.ErrorForCode(topic.ErrorCode)
+	for _, p := range topic.Partitions {
+		if err == nil {
+			err = kerr.ErrorForCode(p.ErrorCode)
+		}
+	}
+	return topic, err
+}
+
+// WriteInit writes init to each partition of the topic that is empty. It returns once that is acknowledged by all
+// in-sync replicas, so whatever the caller produces afterwards comes behind an init, whoever wrote that. cl must leave the choice of
+// partitions to the caller ([kgo.ManualPartitioner]).
+func WriteInit(ctx context.Context, cl *kgo.Client, topic string, init Init) error {
+	empty, err := emptyPartitions(ctx, kadm.NewClient(cl), topic)
+	if err != nil {
+		return err
+	}
+	var records []*kgo.Record
+	value := Append(nil, &Record{Kind: KindInit, Init: &init})
+	for _, p := range empty {
+		records = append(records, &kgo.Record{Topic: topic, Partition: p, Value: value})
+	}
+	if err := cl.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return fmt.Errorf("write init to topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+func emptyPartitions(ctx context.Context, adm *kadm.Client, topic string) ([]int32, error) {
+	starts, ends, err := offsets(ctx, adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	var empty []int32
+	ends.Each(func(end kadm.ListedOffset) {
+		if start, _ := starts.Lookup(topic, end.Partition); start.Offset >= end.Offset {
+			empty = append(empty, end.Partition)
+		}
+	})
+	return empty, nil
+}
+
+func offsets(ctx context.Context, adm *kadm.Client, topic string) (starts, ends kadm.ListedOffsets, err error) {
+	starts, err = adm.ListStartOffsets(ctx, topic)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err == nil {
+		ends, err = adm.ListEndOffsets(ctx, topic)
+	}
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the offsets of topic %s: %w", topic, err)
+	}
+	return starts, ends, nil
+}
+
+// CheckInit reads the first record of each partition and compares it with want: the topic must be of the same cluster,
+// number of partitions and format version, else the error is a [*TopicError]. opts are those of the connection.
+//
+// Where the first records have expired there may be no init left to compare; checked is the number of partitions that
+// had one.
+func CheckInit(ctx context.Context, opts []kgo.Opt, topic string, want Init) (checked int, err error) {
+	firsts, err := firstRecords(ctx, opts, topic)
+	if err != nil {
+		return 0, err
+	}
+	var decoder Decoder
+	for p := range want.Partitions {
+		first := firsts[p]
+		if first == nil {
+			continue
+		}
+		refuse := func(format string, args ...any) error {
+			return &TopicError{Topic: topic, Partition: p, Reason: fmt.Sprintf(format, args...)}
+		}
+		var r Record
+		if err := decoder.Decode(first.Value, &r); err != nil {
+			return 0, refuse("its first record cannot be read (%v); name another raw-topic, one that this program made", err)
+		}
+		if r.Kind != KindInit {
+			if first.Offset > 0 {
+				continue
+			}
+			return 0, refuse("expected that it begins with an init record, found a record of kind %d; name another raw-topic, one that this program made", r.Kind)
+		}
+		switch init := r.Init; {
+		case init.Version != want.Version:
+			return 0, refuse("expected format version %d, found %d; use the version of this program that made the topic, or another raw-topic", want.Version, init.Version)
+		case init.Cluster != want.Cluster:
+			return 0, refuse("it belongs to the Cassandra cluster %q, and this node is of %q; each cluster needs a raw topic of its own", init.Cluster, want.Cluster)
+		case init.Partitions != want.Partitions:
+			return 0, refuse("it was made with %d partitions, and now has %d; partitions must never be added: name another raw-topic", init.Partitions, want.Partitions)
+		}
+		checked++
+	}
+	return checked, nil
+}
+
+// firstRecords reads the first record that each partition still has; empty partitions have none.
+func firstRecords(ctx context.Context, opts []kgo.Opt, topic string) (map[int32]*kgo.Record, error) {
+	adm, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	starts, ends, err := offsets(ctx, kadm.NewClient(adm), topic)
+	adm.Close()
+	if err != nil {
+		return nil, err
+	}
+	from := map[int32]kgo.Offset{}
+	ends.Each(func(end kadm.ListedOffset) {
+		if start, _ := starts.Lookup(topic, end.Partition); start.Offset < end.Offset {
+			from[end.Partition] = kgo.NewOffset().AtStart()
+		}
+	})
+	firsts := make(map[int32]*kgo.Record, len(from))
+	if len(from) == 0 {
+		return firsts, nil
+	}
+	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)],
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+		kgo.FetchMaxPartitionBytes(16<<10))...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	defer cl.Close()
+	for len(firsts) < len(from) {
+		fetches := cl.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("read the first records of topic %s: %d of %d partitions answered: %w", topic, len(firsts), len(from), err)
+		}
+		for _, e := range fetches.Errors() {
+			return nil, fmt.Errorf("read the first record of topic %s, partition %d: %w", topic, e.Partition, e.Err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if firsts[r.Partition] == nil {
+				firsts[r.Partition] = r
+				cl.PauseFetchPartitions(map[string][]int32{topic: {r.Partition}})
+			}
+		})
+	}
+	return firsts, nil
+}
