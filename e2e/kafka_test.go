@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -99,7 +101,7 @@ func (f *follower) reached(ends kadm.ListedOffsets) error {
 func (f *follower) sorted() []*kgo.Record {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	list := append([]*kgo.Record(nil), f.records...)
+	list := slices.Clone(f.records)
 	sort.SliceStable(list, func(i, j int) bool {
 		a, b := list[i], list[j]
 		switch {
@@ -176,4 +178,40 @@ func checkNoOpenTransaction(stable, high kadm.ListedOffsets) []failure {
 		}
 	})
 	return failures
+}
+
+func TestCheckIsolation(t *testing.T) {
+	record := func(offset int64, value string) *kgo.Record {
+		return &kgo.Record{Topic: "t", Offset: offset, Value: []byte(value)}
+	}
+	a, b, aborted, c := record(0, "a"), record(1, "b"), record(2, "aborted"), record(5, "c")
+	for _, test := range []struct {
+		name                     string
+		followed, committed, all []*kgo.Record
+		aborted, failures        int
+	}{
+		{"as it should be", []*kgo.Record{a, b, c}, []*kgo.Record{a, b, c}, []*kgo.Record{a, b, aborted, c}, 1, 0},
+		{"the follower saw what was aborted", []*kgo.Record{a, b, aborted, c}, []*kgo.Record{a, b, c}, []*kgo.Record{a, b, aborted, c}, 1, 2},
+		{"the follower saw something else", []*kgo.Record{a, record(1, "x"), c}, []*kgo.Record{a, b, c}, []*kgo.Record{a, b, c}, 0, 1},
+		{"a committed record is nowhere", []*kgo.Record{a, b, c}, []*kgo.Record{a, b, c}, []*kgo.Record{a, c}, 1, 1},
+	} {
+		n, failures := checkIsolation(test.followed, test.committed, test.all)
+		if n != test.aborted || len(failures) != test.failures {
+			t.Errorf("%s: %d aborted, %v; expected %d and %d failures", test.name, n, failures, test.aborted, test.failures)
+		}
+	}
+}
+
+func TestCheckNoOpenTransaction(t *testing.T) {
+	ends := func(n int64) kadm.ListedOffsets {
+		return kadm.ListedOffsets{"t": {0: {Topic: "t", Partition: 0, Offset: n}}}
+	}
+	if f := checkNoOpenTransaction(ends(5), ends(5)); len(f) > 0 {
+		t.Error(f)
+	}
+	for _, stable := range []kadm.ListedOffsets{ends(4), nil} {
+		if f := checkNoOpenTransaction(stable, ends(5)); len(f) != 1 {
+			t.Errorf("%d failures", len(f))
+		}
+	}
 }

@@ -151,7 +151,9 @@ func mutationsOf(op *operation) []*rawData {
 			row.liveness = s.timestamp
 		case deleteRow:
 			row.deletion = deletion
-		case deletePartition:
+		}
+		// Cassandra logs the deletion of the one row of a partition without clustering as one of the partition.
+		if s.kind == deletePartition || s.kind == deleteRow && s.clustering == nil {
 			d.deletion = deletion
 			continue
 		}
@@ -429,6 +431,16 @@ func TestPartsAreRecords(t *testing.T) {
 	}
 	if _, err := a.add(&rawPart{origin, 1, 2, nil}); err == nil {
 		t.Error("a part without the one before it was taken")
+	}
+}
+
+func TestCheckTokens(t *testing.T) {
+	accounts := tableByName("accounts")
+	updates := []*rawUpdate{{place: rawPlace{partition: 3}, table: accounts, partition: "1"}, {place: rawPlace{partition: 3}, table: accounts, partition: "gone"}}
+	for token, want := range map[int64]int{0: 1, -1 << 62: 0} { // partitions 6 and 3 of 12
+		if f := checkTokens(updates, map[partitionID]int64{{"accounts", "1"}: token}, rawPartitions); len(f) != want {
+			t.Errorf("token %d: %v, expected %d failures", token, f, want)
+		}
 	}
 }
 

@@ -162,6 +162,9 @@ func (m *rawModel) foldData(r *rawRecord) error {
 		for id := range state.rows {
 			affected[id] = true
 		}
+		if len(t.clustering) == 0 {
+			affected[rowID{table: t.name, partition: partition}] = true
+		}
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(affected), compareRows) {
 		row := state.rows[id]
@@ -175,15 +178,23 @@ func (m *rawModel) foldData(r *rawRecord) error {
 			if err := row.merge(def, written); err != nil {
 				return fmt.Errorf("%s: %s: %w", r.place, id, err)
 			}
-			state.rows[id] = row
 		}
+		state.rows[id] = row
 		after := row.view(deletion)
 		if err := m.emit(r.place, id, row, before, after, deletion); err != nil {
 			return err
 		}
-		unseen := !seen && written != nil && after.image == nil && written.deletion.timestamp > state.deletion.timestamp
-		if unseen && !id.static {
-			m.events = append(m.events, &event{row: id, op: "d", before: image{}, timestamp: written.deletion.timestamp, cause: r.place})
+		// Of a row never seen, what deletes it by its full key is told; without clustering that is a deletion of the
+		// partition.
+		deleted := int64(noDeletion)
+		if written != nil {
+			deleted = written.deletion.timestamp
+		}
+		if len(t.clustering) == 0 {
+			deleted = max(deleted, d.deletion.timestamp)
+		}
+		if !seen && after.image == nil && deleted > state.deletion.timestamp {
+			m.events = append(m.events, &event{row: id, op: "d", before: image{}, timestamp: deleted, cause: r.place})
 		}
 	}
 	state.deletion = deletion
