@@ -220,7 +220,9 @@ func ParseDefinition(text []byte) (*Table, error) {
 		GCGraceSeconds: d.GCGraceSeconds, CDC: d.CDC, Flags: d.Flags, View: d.View,
 	}
 	udts := map[string]*Type{}
-	parse := func(text string) (*Type, error) { return ParseType(text, func(name string) *Type { return udts[name] }) }
+	parse := func(text string) (*Type, error) {
+		return ParseType(text, func(name string) *Type { return udts[name] })
+	}
 	for _, u := range d.Types {
 		var fields []string
 		var types []*Type

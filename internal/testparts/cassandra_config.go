@@ -98,20 +98,20 @@ func (n *Node) yaml(opts CassandraOptions, index int, seeds []string) map[string
 		y["cdc_total_space_in_mb"] = 512
 		y["cdc_free_space_check_interval_ms"] = 100
 		y["hints_flush_period_in_ms"] = 500
-		y["read_request_timeout_in_ms"] = 20000
-		y["range_request_timeout_in_ms"] = 20000
-		y["write_request_timeout_in_ms"] = 20000
-		y["request_timeout_in_ms"] = 20000
+		y["read_request_timeout_in_ms"] = 10000
+		y["range_request_timeout_in_ms"] = 10000
+		y["write_request_timeout_in_ms"] = 10000
+		y["request_timeout_in_ms"] = 10000
 	} else {
 		y["commitlog_sync_period"] = fmt.Sprintf("%dms", sync)
 		y["commitlog_segment_size"] = fmt.Sprintf("%dMiB", opts.SegmentSizeMiB)
 		y["cdc_total_space"] = "512MiB"
 		y["cdc_free_space_check_interval"] = "100ms"
 		y["hints_flush_period"] = "500ms"
-		y["read_request_timeout"] = "20000ms"
-		y["range_request_timeout"] = "20000ms"
-		y["write_request_timeout"] = "20000ms"
-		y["request_timeout"] = "20000ms"
+		y["read_request_timeout"] = "10000ms"
+		y["range_request_timeout"] = "10000ms"
+		y["write_request_timeout"] = "10000ms"
+		y["request_timeout"] = "10000ms"
 	}
 	for key, value := range opts.ExtraYAML {
 		if value == nil {

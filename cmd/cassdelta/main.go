@@ -1,0 +1,83 @@
+// Cassdelta turns Apache Cassandra's CDC commit log into exactly one event per row change, with the complete row before
+// and after it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+
+	"cassdelta/internal/obs"
+)
+
+// Exit codes. A process ended by a second signal exits with 128 + the signal's number.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it could not start, or could not go on
+	exitUsage  = 2 // flags, environment or configuration file are wrong
+)
+
+// cli is the command line: one field a verb, one file a verb.
+type cli struct {
+	Log obs.LogConfig `embed:"" prefix:"log-"`
+
+	Demo    demoCmd    `cmd:"" help:"Show it working: recorded segments of a three-node cluster in, events out. Needs nothing else."`
+	Dev     devCmd     `cmd:"" help:"Show the changes of a Cassandra on this machine, from its cdc_raw directories."`
+	Agent   agentCmd   `cmd:"" help:"Publish the changes of one node to the raw topic. Runs beside the node."`
+	Dedup   dedupCmd   `cmd:"" help:"Turn the raw topic into clean topics: one event per change."`
+	Tail    tailCmd    `cmd:"" help:"Print the clean topics."`
+	Segment segmentCmd `cmd:"" help:"Look into commit log segments."`
+}
+
+func main() {
+	ctx, stop := onSignals(os.Exit)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main with everything given.
+func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
+	var c cli
+	code := -1
+	parser, err := kong.New(&c,
+		kong.Name("cassdelta"),
+		kong.Description("Every row change of an Apache Cassandra cluster, exactly once, with the row before and after."),
+		kong.DefaultEnvars("CASSDELTA"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { code = c }), // by --help
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "cassdelta:", err)
+		return exitFailed
+	}
+	kctx, err := parser.Parse(args)
+	if code >= 0 {
+		return code
+	}
+	if err != nil {
+		name := "cassdelta"
+		if pe := (*kong.ParseError)(nil); errors.As(err, &pe) && pe.Context.Selected() != nil {
+			name = pe.Context.Selected().FullPath()
+		}
+		fmt.Fprintf(stderr, "cassdelta: %v\nTry: %s --help\n", err, name)
+		return exitUsage
+	}
+	log, err := obs.NewLogger(c.Log, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "cassdelta:", err)
+		return exitUsage
+	}
+	kctx.BindTo(ctx, (*context.Context)(nil))
+	kctx.BindTo(stdout, (*io.Writer)(nil))
+	if err := kctx.Run(log); err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
+		fmt.Fprintf(stderr, "%s: %v\n", kctx.Selected().FullPath(), err)
+		return exitFailed
+	}
+	return exitOK
+}
