@@ -5,6 +5,11 @@
 // input before S, and never before the output of that input is committed in Kafka at C: S <= C, see [Position].
 package state
 
+import (
+	"encoding/binary"
+	"fmt"
+)
+
 // Position is a place in a raw partition: the first Done events of the record at Offset are done, and all records
 // before it.
 type Position struct {
@@ -21,4 +26,27 @@ func (p Position) Compare(q Position) int {
 		return 0
 	}
 	return 1
+}
+
+// String is the position as people read it.
+func (p Position) String() string {
+	return fmt.Sprintf("%d+%d", p.Offset, p.Done)
+}
+
+// positionLen is the length of a stored position: two big-endian integers of 64 bits.
+const positionLen = 16
+
+func appendPosition(dst []byte, p Position) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Offset))
+	return binary.BigEndian.AppendUint64(dst, uint64(p.Done))
+}
+
+func decodePosition(value []byte) (Position, error) {
+	if len(value) != positionLen {
+		return Position{}, fmt.Errorf("the stored position has %d bytes, expected %d; move the directory away, the state is then built again from the raw topic", len(value), positionLen)
+	}
+	return Position{
+		Offset: int64(binary.BigEndian.Uint64(value)),
+		Done:   int64(binary.BigEndian.Uint64(value[8:])),
+	}, nil
 }

@@ -1,0 +1,84 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Identity says what a store was built from. It is stored when the store is made, and a store is only ever opened as
+// what it is: positions and rows of another topic, of another partition, or made by other rules, would give wrong events.
+type Identity struct {
+	// Topic is the name of the raw topic, and TopicID the id that Kafka gave it: a topic made again under the same
+	// name has another id. Zero if the brokers give none.
+	Topic   string
+	TopicID [16]byte
+	// Partition is the raw partition, of Partitions.
+	Partition, Partitions int32
+	// FoldVersion is the version of the rules by which the state was derived from the log.
+	FoldVersion int32
+}
+
+// formatVersion is the version of the keys' layout and of what this package itself stores.
+const formatVersion = 1
+
+// storedIdentity is the JSON of the store's meta value "identity".
+type storedIdentity struct {
+	Format      int    `json:"format"`
+	Topic       string `json:"topic"`
+	TopicID     string `json:"topic_id"`
+	Partition   int32  `json:"partition"`
+	Partitions  int32  `json:"partitions"`
+	FoldVersion int32  `json:"fold_version"`
+}
+
+func (id Identity) stored() storedIdentity {
+	return storedIdentity{
+		Format: formatVersion, Topic: id.Topic, TopicID: fmt.Sprintf("%x", id.TopicID),
+		Partition: id.Partition, Partitions: id.Partitions, FoldVersion: id.FoldVersion,
+	}
+}
+
+func (id Identity) encode() ([]byte, error) {
+	return json.Marshal(id.stored())
+}
+
+// validate refuses what cannot be an identity.
+func (id Identity) validate() error {
+	switch {
+	case id.Topic == "":
+		return fmt.Errorf("state: the identity names no topic")
+	case id.Partitions < 1 || id.Partitions > StoreGroup:
+		return fmt.Errorf("state: topic %s has %d partitions, expected 1 to %d", id.Topic, id.Partitions, StoreGroup)
+	case id.Partition < 0 || id.Partition >= id.Partitions:
+		return fmt.Errorf("state: partition %d of topic %s, which has partitions 0 to %d", id.Partition, id.Topic, id.Partitions-1)
+	}
+	return nil
+}
+
+// check compares what the directory holds with what is expected of it.
+func (id Identity) check(dir string, value []byte) error {
+	var found storedIdentity
+	if err := json.Unmarshal(value, &found); err != nil {
+		return fmt.Errorf("state: %s: the stored identity %q is not what a store writes: %w; "+
+			"move the directory away, the state is then built again from the raw topic", dir, value, err)
+	}
+	want := id.stored()
+	if found == want {
+		return nil
+	}
+	advice := "point the state directory elsewhere, or move this one away: its state is then built again from the raw topic"
+	switch {
+	case found.Format != want.Format:
+		advice = "open it with the version of the program that wrote it, or move it away: its state is then built again from the raw topic"
+	case found.Topic == want.Topic && found.TopicID != want.TopicID:
+		advice = "the topic was deleted and made again, so the positions stored here mean nothing now: move the directory away"
+	case found.FoldVersion != want.FoldVersion:
+		advice = "the rules changed: move the directory away, the state is then built again from the raw topic, or go back to the version that wrote it"
+	}
+	return fmt.Errorf("state: %s holds the state of %s, expected that of %s: %s", dir, found, want, advice)
+}
+
+func (s storedIdentity) String() string {
+	return fmt.Sprintf("topic %s (id %s), partition %d of %d, fold version %d, format %d",
+		s.Topic, s.TopicID, s.Partition, s.Partitions, s.FoldVersion, s.Format)
+}

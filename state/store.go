@@ -1,0 +1,266 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ErrBroken is returned once a commit or a flush failed: what the store holds in memory is then unknown. Close it and
+// open it again; it is at the position it reached on disk.
+var ErrBroken = errors.New("state: the store is broken by an earlier error; close it and open it again")
+
+// ErrClosed is returned for what is done to a store that was closed, or to a transaction that has ended.
+var ErrClosed = errors.New("state: closed")
+
+// ErrBusy is returned by a transaction that was begun before the one before it had ended.
+var ErrBusy = errors.New("state: another transaction is open")
+
+// Store is the state of one raw partition. Transactions, flushes and Close are for one goroutine; Position and Metrics
+// may be called from any.
+type Store struct {
+	dir  string
+	id   Identity
+	opts Options
+	db   *pebble.DB
+	lock *pebble.Lock
+
+	positionKey []byte
+
+	mu       sync.Mutex // guards position and broken
+	position Position
+	known    bool
+	broken   error
+
+	txn    *Txn
+	closed bool
+
+	dirty     bool            // something was committed since the last flush began
+	flushed   time.Time       // when the last flush began
+	flushDone <-chan struct{} // of the last flush; nil if none is under way
+}
+
+// Open opens the store in dir, and makes it if the directory is empty or does not exist. It returns an error if the
+// directory holds anything else, if another process has it open, or if it is the store of another identity.
+func Open(dir string, id Identity, opts Options) (*Store, error) {
+	if err := id.validate(); err != nil {
+		return nil, err
+	}
+	opts.setDefaults()
+	if err := opts.FS.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("state: making the directory: %w", err)
+	}
+	if err := checkDirectory(dir, opts.FS); err != nil {
+		return nil, err
+	}
+	lock, err := pebble.LockDirectory(dir, opts.FS)
+	if err != nil {
+		return nil, fmt.Errorf("state: %s cannot be locked: %w; another process, or this one, has it open: "+
+			"stop it, or give each its own state directory", dir, err)
+	}
+	s := &Store{
+		dir: dir, id: id, opts: opts, lock: lock,
+		positionKey: Meta(nil, uint16(id.Partition), "position"),
+		flushed:     opts.now(),
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+func (o *Options) setDefaults() {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = defaultMemTable
+	}
+	if o.FlushInterval == 0 {
+		o.FlushInterval = defaultFlushInterval
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+}
+
+// pebbleFile matches what Pebble leaves in a directory before there is a store in it.
+var pebbleFile = regexp.MustCompile(`^(LOCK|CURRENT|(MANIFEST|OPTIONS)-\d+|marker\..*|temporary\..*|\d+\.\w+|.*\.dbtmp)$`)
+
+// checkDirectory refuses a directory that holds no store but other files.
+func checkDirectory(dir string, fs vfs.FS) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	for _, name := range names {
+		if !pebbleFile.MatchString(name) {
+			return fmt.Errorf("state: %s holds %q, which is no file of a store: give the state a directory of its own", dir, name)
+		}
+	}
+	return nil
+}
+
+func (s *Store) open() error {
+	po := s.opts.pebbleOptions()
+	po.Lock = s.lock
+	db, err := pebble.Open(s.dir, po)
+	if err != nil {
+		return fmt.Errorf("state: opening the store in %s: %w", s.dir, err)
+	}
+	s.db = db
+	if err := s.identify(); err != nil {
+		return err
+	}
+	value, closer, err := db.Get(s.positionKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("state: %s: reading the position: %w", s.dir, err)
+	}
+	defer closer.Close()
+	p, err := decodePosition(value)
+	if err != nil {
+		return fmt.Errorf("state: %s: %w", s.dir, err)
+	}
+	s.position, s.known = p, true
+	return nil
+}
+
+// identify compares the identity with the stored one; in an empty store it stores it.
+func (s *Store) identify() error {
+	key := Meta(nil, StoreGroup, "identity")
+	value, closer, err := s.db.Get(key)
+	if err == nil {
+		defer closer.Close()
+		return s.id.check(s.dir, value)
+	}
+	if !errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("state: %s: reading the identity: %w", s.dir, err)
+	}
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		return fmt.Errorf("state: %s: %w", s.dir, err)
+	}
+	empty := !it.First()
+	if err := it.Close(); err != nil {
+		return fmt.Errorf("state: %s: %w", s.dir, err)
+	}
+	if !empty {
+		return fmt.Errorf("state: %s holds a Pebble store of something else: it has keys and no identity; give the state a directory of its own", s.dir)
+	}
+	encoded, err := s.id.encode()
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if err := s.db.Set(key, encoded, pebble.NoSync); err != nil {
+		return fmt.Errorf("state: %s: storing the identity: %w", s.dir, err)
+	}
+	if err := s.db.Flush(); err != nil {
+		return fmt.Errorf("state: %s: storing the identity: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Position returns the position of the last commit, or what the store held when it was opened. Not ok: nothing was
+// ever committed, the log is to be folded from its start.
+func (s *Store) Position() (p Position, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.position, s.known
+}
+
+// usable returns why the store cannot be used.
+func (s *Store) usable() error {
+	if s.closed {
+		return fmt.Errorf("%w: %s", ErrClosed, s.dir)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
+}
+
+// breakWith makes the store unusable, and returns the error.
+func (s *Store) breakWith(doing string, err error) error {
+	err = fmt.Errorf("state: %s: %s: %w", s.dir, doing, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken == nil {
+		s.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	return err
+}
+
+// FlushIfDue starts to write what was committed to disk if the flush interval has passed since the last time, and does not wait for it.
+// It bounds by time what is to be folded again after a crash; the memtable bounds it by bytes.
+func (s *Store) FlushIfDue() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if s.flushDone != nil {
+		select {
+		case <-s.flushDone:
+			s.flushDone = nil
+		default:
+			return nil
+		}
+	}
+	now := s.opts.now()
+	if !s.dirty || now.Sub(s.flushed) < s.opts.FlushInterval {
+		return nil
+	}
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return s.breakWith("flushing", err)
+	}
+	s.flushDone, s.flushed, s.dirty = done, now, false
+	return nil
+}
+
+// Flush writes what was committed to disk and waits for it.
+func (s *Store) Flush() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.db.Flush(); err != nil {
+		return s.breakWith("flushing", err)
+	}
+	s.flushDone, s.flushed, s.dirty = nil, s.opts.now(), false
+	return nil
+}
+
+// Close writes what was committed to disk and closes the store. A transaction that is open is discarded.
+func (s *Store) Close() error {
+	if s.closed {
+		return nil
+	}
+	if s.txn != nil {
+		s.txn.Discard()
+	}
+	var err error
+	if s.usable() == nil {
+		err = s.Flush()
+	}
+	s.closed = true
+	return errors.Join(err, s.release())
+}
+
+// release closes the database and gives up the lock.
+func (s *Store) release() error {
+	var errs [2]error
+	if s.db != nil {
+		errs[0] = s.db.Close()
+	}
+	errs[1] = s.lock.Close()
+	if err := errors.Join(errs[:]...); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("state: closing the store in %s: %w", s.dir, err)
+	}
+	return nil
+}
