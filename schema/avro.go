@@ -1,0 +1,195 @@
+package schema
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+)
+
+// The Avro schemas of a clean topic. docs/clean-topic.md is their contract.
+//
+// Types are those that readers of Debezium's envelope take: no enum and no fixed, which Flink refuses, no
+// timestamp-micros and no decimal, which some read wrongly without saying so. What Avro has no fitting type for is text
+// in CQL's form. Each type of a column carries the attribute "cql", so that a reader needs nothing but the topic to know
+// what it was.
+//
+// The text is always the same for the same columns, so that registering it again makes no new version. Under a
+// registry's BACKWARD rule columns other than those of the key can come and go: they are nullable, null by default.
+
+// AvroKeySchema is the schema of the keys: a record Key with the columns of the primary key. In a table with static
+// columns those of the clustering are nullable: they are null in the key of a static row. The table must be one that
+// [Table.Unsupported] has nothing against.
+func AvroKeySchema(t *Table, prefix string) string {
+	w := avroWriter{namespace: AvroNamespace(prefix, t)}
+	w.record("Key", func() { w.columns(t, t.Columns[:t.clustering]) })
+	return w.String()
+}
+
+// AvroValueSchema is the schema of the values: a record Envelope with the images of a row, of which each is a record
+// Value with all columns of the table. The table must be one that [Table.Unsupported] has nothing against.
+func AvroValueSchema(t *Table, prefix string) string {
+	w := avroWriter{namespace: AvroNamespace(prefix, t)}
+	w.record("Envelope", func() {
+		w.nullable("before", func() {
+			w.record("Value", func() { w.columns(t, t.Columns) })
+		})
+		w.nullable("after", w.text(`"Value"`))
+		w.field("source", func() {
+			w.record("Source", func() {
+				for _, f := range avroSourceFields {
+					if f.nullable {
+						w.nullable(f.name, w.text(`"`+f.avro+`"`))
+					} else {
+						w.field(f.name, w.text(`"`+f.avro+`"`))
+					}
+				}
+			})
+		})
+		w.field("op", w.text(`"string"`))
+		w.nullable("ts_ms", w.text(`"long"`))
+	})
+	return w.String()
+}
+
+// avroSourceFields are the fields of the record Source, in the order in which [AvroEncoder.AppendEnvelope] writes them.
+// The first seven are what Debezium's connectors have in common.
+var avroSourceFields = []struct {
+	name, avro string
+	nullable   bool
+}{
+	{"version", "string", false},
+	{"connector", "string", false},
+	{"name", "string", false},
+	{"ts_ms", "long", false},
+	{"snapshot", "string", true},
+	{"db", "string", false},
+	{"sequence", "string", true},
+	{"ts_us", "long", false},
+	{"keyspace", "string", false},
+	{"table", "string", false},
+	{"cluster", "string", false},
+	{"host", "string", false},
+	{"segment", "long", false},
+	{"position", "long", false},
+	{"index", "int", false},
+	{"raw_partition", "int", false},
+	{"raw_offset", "long", false},
+	{"raw_index", "long", false},
+	{"complete", "boolean", false},
+	{"reason", "string", false},
+}
+
+// avroNullable reports whether a column's field is a union with null.
+func avroNullable(t *Table, c *Column) bool {
+	return c.Kind >= Static || c.Kind == Clustering && len(t.StaticColumns()) > 0
+}
+
+// avroType is a type as Avro names it, and its logical type if it has one that readers take.
+func avroType(k Kind) (name, logical string) {
+	switch k {
+	case KindASCII, KindText, KindInet, KindDecimal, KindVarint, KindDuration:
+		return "string", ""
+	case KindUUID, KindTimeuuid:
+		return "string", "uuid"
+	case KindBigint, KindCounter, KindTime:
+		return "long", ""
+	case KindTimestamp:
+		return "long", "timestamp-millis"
+	case KindInt, KindSmallint, KindTinyint:
+		return "int", ""
+	case KindDate:
+		return "int", "date"
+	case KindBoolean:
+		return "boolean", ""
+	case KindFloat:
+		return "float", ""
+	case KindDouble:
+		return "double", ""
+	}
+	return "bytes", ""
+}
+
+// avroWriter writes the JSON text of a schema.
+type avroWriter struct {
+	strings.Builder
+	// namespace is written with the outermost record, the others inherit it.
+	namespace string
+	records   int
+	separate  bool // a field has been written before in this record
+}
+
+func (w *avroWriter) record(name string, fields func()) {
+	w.WriteString(`{"type":"record","name":"` + name + `"`)
+	if w.records++; w.records == 1 {
+		w.WriteString(`,"namespace":"` + w.namespace + `"`)
+	}
+	w.WriteString(`,"fields":[`)
+	w.separate = false
+	fields()
+	w.separate = true
+	w.WriteString(`]}`)
+}
+
+// begin begins a field.
+func (w *avroWriter) begin(name string) {
+	if w.separate {
+		w.WriteByte(',')
+	}
+	w.separate = true
+	w.WriteString(`{"name":"` + name + `"`)
+}
+
+func (w *avroWriter) field(name string, typ func()) {
+	w.begin(name)
+	w.WriteString(`,"type":`)
+	typ()
+	w.WriteByte('}')
+}
+
+func (w *avroWriter) nullable(name string, typ func()) {
+	w.begin(name)
+	w.nullableType(typ)
+	w.WriteByte('}')
+}
+
+func (w *avroWriter) nullableType(typ func()) {
+	w.WriteString(`,"type":["null",`)
+	typ()
+	w.WriteString(`],"default":null`)
+}
+
+func (w *avroWriter) text(s string) func() { return func() { w.WriteString(s) } }
+
+func (w *avroWriter) columns(t *Table, columns []Column) {
+	for i := range columns {
+		c := &columns[i]
+		name := AvroName(c.Name)
+		w.begin(name)
+		typ := func() {
+			avro, logical := avroType(c.Type.Kind)
+			w.WriteString(`{"type":"` + avro + `"`)
+			if logical != "" {
+				w.WriteString(`,"logicalType":"` + logical + `"`)
+			}
+			w.WriteString(`,"cql":` + jsonText(c.Type.CQL()) + `}`)
+		}
+		if avroNullable(t, c) {
+			w.nullableType(typ)
+		} else {
+			w.WriteString(`,"type":`)
+			typ()
+		}
+		if name != c.Name {
+			w.WriteString(`,"cql.name":` + jsonText(c.Name))
+		}
+		w.WriteByte('}')
+	}
+}
+
+func jsonText(s string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // a string always can be
+	return strings.TrimSuffix(b.String(), "\n")
+}
