@@ -3,9 +3,9 @@ package state
 import (
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -16,11 +16,8 @@ import (
 // open it again; it is at the position it reached on disk.
 var ErrBroken = errors.New("state: the store is broken by an earlier error; close it and open it again")
 
-// ErrClosed is returned for what is done to a store that was closed, or to a transaction that has ended.
-var ErrClosed = errors.New("state: closed")
-
-// ErrBusy is returned by a transaction that was begun before the one before it had ended.
-var ErrBusy = errors.New("state: another transaction is open")
+// ErrClosed is returned for what is done to a store that was closed.
+var ErrClosed = errors.New("state: the store is closed")
 
 // Store is the state of one raw partition. Transactions, flushes and Close are for one goroutine; Position and Metrics
 // may be called from any.
@@ -33,17 +30,26 @@ type Store struct {
 
 	positionKey []byte
 
-	mu       sync.Mutex // guards position and broken
-	position Position
-	known    bool
-	broken   error
-
-	txn    *Txn
-	closed bool
+	txn     *Txn
+	overlay *overlay      // of the open transaction
+	batch   *pebble.Batch // of a commit, used again
+	counts  counts
 
 	dirty     bool            // something was committed since the last flush began
 	flushed   time.Time       // when the last flush began
-	flushDone <-chan struct{} // of the last flush; nil if none is under way
+	flushDone <-chan struct{} // of the last flush begun by FlushIfDue; nil if it was seen to end
+
+	life   sync.RWMutex // held while the database must not be closed
+	closed bool
+
+	mu        sync.Mutex // guards what follows
+	position  Position
+	known     bool
+	broken    error
+	published counts
+
+	failed chan struct{} // closed with broken set
+	stalls atomic.Int64
 }
 
 // Open opens the store in dir, and makes it if the directory is empty or does not exist. It returns an error if the
@@ -67,7 +73,9 @@ func Open(dir string, id Identity, opts Options) (*Store, error) {
 	s := &Store{
 		dir: dir, id: id, opts: opts, lock: lock,
 		positionKey: Meta(nil, uint16(id.Partition), "position"),
+		overlay:     newOverlay(),
 		flushed:     opts.now(),
+		failed:      make(chan struct{}),
 	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.release())
@@ -95,13 +103,20 @@ var pebbleFile = regexp.MustCompile(`^(LOCK|CURRENT|(MANIFEST|OPTIONS)-\d+|marke
 
 // checkDirectory refuses a directory that holds no store but other files.
 func checkDirectory(dir string, fs vfs.FS) error {
+	store, err := pebble.Peek(dir, fs)
+	if err != nil {
+		return fmt.Errorf("state: looking at %s: %w", dir, err)
+	}
+	if store.Exists {
+		return nil
+	}
 	names, err := fs.List(dir)
 	if err != nil {
-		return fmt.Errorf("state: %w", err)
+		return fmt.Errorf("state: looking at %s: %w", dir, err)
 	}
 	for _, name := range names {
 		if !pebbleFile.MatchString(name) {
-			return fmt.Errorf("state: %s holds %q, which is no file of a store: give the state a directory of its own", dir, name)
+			return fmt.Errorf("state: %s holds no store, but %q: expected an empty directory, or none; give the state a directory of its own", dir, name)
 		}
 	}
 	return nil
@@ -110,11 +125,13 @@ func checkDirectory(dir string, fs vfs.FS) error {
 func (s *Store) open() error {
 	po := s.opts.pebbleOptions()
 	po.Lock = s.lock
+	po.EventListener = s.listener()
 	db, err := pebble.Open(s.dir, po)
 	if err != nil {
 		return fmt.Errorf("state: opening the store in %s: %w", s.dir, err)
 	}
 	s.db = db
+	s.batch = db.NewBatch(pebble.WithMaxRetainedSizeBytes(s.opts.MemTableBytes / 2))
 	if err := s.identify(); err != nil {
 		return err
 	}
@@ -194,49 +211,22 @@ func (s *Store) breakWith(doing string, err error) error {
 	defer s.mu.Unlock()
 	if s.broken == nil {
 		s.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+		close(s.failed)
 	}
 	return err
 }
 
-// FlushIfDue starts to write what was committed to disk if the flush interval has passed since the last time, and does not wait for it.
-// It bounds by time what is to be folded again after a crash; the memtable bounds it by bytes.
-func (s *Store) FlushIfDue() error {
-	if err := s.usable(); err != nil {
-		return err
-	}
-	if s.flushDone != nil {
-		select {
-		case <-s.flushDone:
-			s.flushDone = nil
-		default:
-			return nil
-		}
-	}
-	now := s.opts.now()
-	if !s.dirty || now.Sub(s.flushed) < s.opts.FlushInterval {
-		return nil
-	}
-	done, err := s.db.AsyncFlush()
-	if err != nil {
-		return s.breakWith("flushing", err)
-	}
-	s.flushDone, s.flushed, s.dirty = done, now, false
-	return nil
+// committed notes that the batch is in the store.
+func (s *Store) committed(p Position) {
+	s.dirty = true
+	s.counts.commits++
+	s.counts.committedBytes += int64(s.batch.Len())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.position, s.known = p, true
 }
 
-// Flush writes what was committed to disk and waits for it.
-func (s *Store) Flush() error {
-	if err := s.usable(); err != nil {
-		return err
-	}
-	if err := s.db.Flush(); err != nil {
-		return s.breakWith("flushing", err)
-	}
-	s.flushDone, s.flushed, s.dirty = nil, s.opts.now(), false
-	return nil
-}
-
-// Close writes what was committed to disk and closes the store. A transaction that is open is discarded.
+// Close writes to disk what was committed and closes the store. A transaction that is open is discarded.
 func (s *Store) Close() error {
 	if s.closed {
 		return nil
@@ -248,19 +238,28 @@ func (s *Store) Close() error {
 	if s.usable() == nil {
 		err = s.Flush()
 	}
+	s.life.Lock()
 	s.closed = true
+	s.life.Unlock()
 	return errors.Join(err, s.release())
 }
 
 // release closes the database and gives up the lock.
 func (s *Store) release() error {
-	var errs [2]error
+	var errs [3]error
 	if s.db != nil {
-		errs[0] = s.db.Close()
+		errs[0] = s.batch.Close()
+		errs[1] = s.db.Close()
 	}
-	errs[1] = s.lock.Close()
-	if err := errors.Join(errs[:]...); err != nil && !errors.Is(err, os.ErrClosed) {
+	errs[2] = s.lock.Close()
+	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("state: closing the store in %s: %w", s.dir, err)
 	}
 	return nil
+}
+
+func (s *Store) log(message string) {
+	if s.opts.Log != nil {
+		s.opts.Log(message)
+	}
 }

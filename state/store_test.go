@@ -28,7 +28,7 @@ func TestReopen(t *testing.T) {
 	if err := tx.Commit(Position{Offset: 7, Done: 2}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Get([]byte("key")); !errors.Is(err, ErrClosed) {
+	if _, err := tx.Get([]byte("key")); !errors.Is(err, errEnded) {
 		t.Fatalf("get after the end: %v", err)
 	}
 	if err := s.Close(); err != nil {

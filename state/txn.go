@@ -7,13 +7,26 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
+// Errors of a [Txn].
+var (
+	// ErrBusy is returned by a transaction that was begun before the one before it had ended.
+	ErrBusy = errors.New("state: another transaction is open")
+	// ErrTooLarge is returned once a transaction holds a GiB. It can only be discarded then.
+	ErrTooLarge = errors.New("state: the transaction is too large")
+
+	errEnded    = errors.New("state: the transaction has ended")
+	errScanning = errors.New("state: a write during a scan; collect the keys and write them after it")
+)
+
 // Txn collects what is derived from a run of input, in memory, and sees it itself. Nothing of it is in the store before
 // Commit, and all of it is after. It is for one goroutine.
 type Txn struct {
-	s     *Store
-	batch *pebble.Batch
-	err   error // why it cannot be used
-	arena []byte
+	s   *Store
+	o   *overlay
+	err error // why it cannot be used
+
+	iter     *pebble.Iterator // made by the first scan, used again by the next
+	scanning int              // scans under way
 }
 
 // Begin begins a transaction. There is one at a time: if the one before has not ended, or if the store is not usable, all
@@ -25,108 +38,161 @@ func (s *Store) Begin() *Txn {
 	if s.txn != nil {
 		return &Txn{err: fmt.Errorf("%w: %s", ErrBusy, s.dir)}
 	}
-	s.txn = &Txn{s: s, batch: s.db.NewIndexedBatch()}
+	s.txn = &Txn{s: s, o: s.overlay}
 	return s.txn
 }
 
-// Get returns the value of key: nil if there is none, not nil if it is empty. It is valid until the next call that
-// writes, or the end of the transaction; it must not be altered.
+// Get returns the value of key: nil if there is none, not nil if it is empty. It is valid until the transaction ends,
+// also when the key is written meanwhile, and must not be altered.
 func (t *Txn) Get(key []byte) ([]byte, error) {
 	if t.err != nil {
 		return nil, t.err
 	}
-	value, closer, err := t.batch.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	hash := t.o.hash(key)
+	index := t.o.find(hash, key)
+	if index < 0 {
+		var err error
+		if index, err = t.load(hash, key); err != nil {
+			return nil, err
+		}
+	} else {
+		t.s.counts.getsFromTxn++
+	}
+	e := &t.o.entries[index]
+	if !e.present {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
+	return t.o.valueOf(e), nil
+}
+
+// load reads a key from the store into the overlay.
+func (t *Txn) load(hash uint32, key []byte) (int, error) {
+	t.s.counts.gets++
+	value, closer, err := t.s.db.Get(key)
+	absent := errors.Is(err, pebble.ErrNotFound)
+	if err != nil && !absent {
+		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
 	}
-	at := len(t.arena)
-	t.arena = append(t.arena, value...)
-	value = t.arena[at:len(t.arena):len(t.arena)]
-	if value == nil {
-		value = []byte{}
+	if !t.o.fits(key, value) {
+		t.err = fmt.Errorf("%w: %s", ErrTooLarge, t.s.dir)
+		return 0, t.err
 	}
-	return value, closer.Close()
+	index := t.o.add(hash, key)
+	e := &t.o.entries[index]
+	if absent {
+		e.absentBelow = true
+		return index, nil
+	}
+	t.o.setValue(e, value)
+	if err := closer.Close(); err != nil {
+		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
+	}
+	return index, nil
+}
+
+// writable returns why a key and a value cannot be written.
+func (t *Txn) writable(key, value []byte) error {
+	if t.err != nil {
+		return t.err
+	}
+	if t.scanning > 0 {
+		return errScanning
+	}
+	if !t.o.fits(key, value) {
+		t.err = fmt.Errorf("%w: %s", ErrTooLarge, t.s.dir)
+	}
+	return t.err
 }
 
 // Set gives key a value. Both are copied.
 func (t *Txn) Set(key, value []byte) error {
-	if t.err != nil {
-		return t.err
+	if err := t.writable(key, value); err != nil {
+		return err
 	}
-	t.arena = t.arena[:0]
-	return t.batch.Set(key, value, nil)
+	t.o.setValue(t.o.write(key), value)
+	return nil
 }
 
 // Delete removes key, if it is there.
 func (t *Txn) Delete(key []byte) error {
-	if t.err != nil {
-		return t.err
+	if err := t.writable(key, nil); err != nil {
+		return err
 	}
-	t.arena = t.arena[:0]
-	return t.batch.Delete(key, nil)
+	t.o.write(key).present = false
+	return nil
 }
 
-// Scan calls fn for each key with from <= key < to, in order, with what the transaction itself did to them, until fn
-// returns false or an error. Key and value are valid during the call only; fn must not write.
-func (t *Txn) Scan(from, to []byte, fn func(key, value []byte) (more bool, err error)) error {
-	if t.err != nil {
-		return t.err
-	}
-	it, err := t.batch.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
-	if err != nil {
-		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		more, err := fn(it.Key(), it.Value())
-		if err != nil || !more {
-			return errors.Join(err, it.Close())
-		}
-	}
-	return it.Close()
-}
-
-// Bytes is how much memory the transaction holds, about: the caller bounds it by committing in time.
+// Bytes is how much memory the transaction holds, about, for what it wrote and for what it read. The caller bounds it by
+// committing in time. A commit of more than half a memtable is written to disk at once, as tables of its own, so it is to be
+// well below that.
 func (t *Txn) Bytes() int {
-	if t.err != nil {
+	if t.o == nil {
 		return 0
 	}
-	return t.batch.Len() + cap(t.arena)
+	return t.o.bytes()
 }
 
 // Commit puts what the transaction did into the store, together with the position of the input it was derived from, and
-// ends the transaction. A position before that of the store is refused, and nothing is stored. After any other error the store is
-// broken: see [ErrBroken].
+// ends the transaction, whatever it returns. A position before that of the store is refused, and nothing is stored; after any other
+// error of the store, it is broken: see [ErrBroken].
 func (t *Txn) Commit(p Position) error {
 	if t.err != nil {
-		return t.err
+		err := t.err
+		t.Discard()
+		return err
 	}
 	defer t.Discard()
 	s := t.s
-	if now, ok := s.Position(); ok && p.Compare(now) < 0 {
-		return fmt.Errorf("state: %s: commit at position %v, before the position %v of the store", s.dir, p, now)
+	if t.scanning > 0 {
+		return errScanning
 	}
-	if err := t.batch.Set(s.positionKey, appendPosition(nil, p), nil); err != nil {
+	// A flush may have failed since Begin.
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if now, ok := s.Position(); p.Offset < 0 || p.Done < 0 || ok && p.Compare(now) < 0 {
+		return fmt.Errorf("state: %s: commit at position %v, expected one at or after that of the store, %v; nothing was stored", s.dir, p, now)
+	}
+	t.closeIter()
+	s.batch.Reset()
+	if err := t.fill(s.batch, p); err != nil {
 		return s.breakWith("committing", err)
 	}
-	if err := t.batch.Commit(pebble.NoSync); err != nil {
+	if err := s.db.Apply(s.batch, pebble.NoSync); err != nil {
 		return s.breakWith("committing", err)
 	}
-	s.dirty = true
-	s.mu.Lock()
-	s.position, s.known = p, true
-	s.mu.Unlock()
+	s.committed(p)
 	return nil
+}
+
+// fill puts the written keys into the batch, sorted: that makes the memtable's inserts cheaper, and makes the batch the
+// same for the same transaction.
+func (t *Txn) fill(batch *pebble.Batch, p Position) error {
+	for _, index := range t.o.sorted() {
+		e := &t.o.entries[index]
+		var err error
+		switch {
+		case e.present:
+			err = batch.Set(t.o.keyOf(e), t.o.valueOf(e), nil)
+		case !e.absentBelow:
+			err = batch.Delete(t.o.keyOf(e), nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var value [positionLen]byte
+	return batch.Set(t.s.positionKey, appendPosition(value[:0], p), nil)
 }
 
 // Discard ends the transaction; the store is as before it. After Commit it does nothing.
 func (t *Txn) Discard() {
-	if t.err != nil {
+	if t.o == nil {
 		return
 	}
-	t.err = fmt.Errorf("%w: the transaction has ended", ErrClosed)
-	t.batch.Close()
+	t.closeIter()
+	t.o.reset()
+	t.o, t.err = nil, errEnded
 	t.s.txn = nil
+	t.s.publish()
 }

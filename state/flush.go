@@ -1,0 +1,83 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// FlushIfDue starts to write to disk what was committed, if the flush interval has passed since it last did, and does not wait
+// for the end. It bounds by time what is folded again after a crash; the size of the memtable bounds it by bytes.
+func (s *Store) FlushIfDue() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	now := s.opts.now()
+	if !s.dirty || s.flushing() || now.Sub(s.flushed) < s.opts.FlushInterval {
+		return nil
+	}
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return s.breakWith("flushing", err)
+	}
+	s.flushDone, s.flushed, s.dirty = done, now, false
+	return nil
+}
+
+// flushing says whether the flush that FlushIfDue began last is still under way.
+func (s *Store) flushing() bool {
+	select {
+	case <-s.flushDone:
+		s.flushDone = nil
+	default:
+	}
+	return s.flushDone != nil
+}
+
+// Flush writes to disk what was committed, and waits for the end.
+func (s *Store) Flush() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	now := s.opts.now()
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return s.breakWith("flushing", err)
+	}
+	select {
+	case <-done:
+	case <-s.failed: // Pebble tries again for ever; done may never come
+		return s.usable()
+	}
+	s.flushDone, s.flushed, s.dirty = nil, now, false
+	return nil
+}
+
+// listener hears of flushes that failed. Pebble calls it with locks held, so it must not call Pebble.
+//
+// Pebble reports the end of a flush with an error also when there was nothing to write, and background errors also of
+// compactions, which it may well try again: only what is reported as both has failed here.
+func (s *Store) listener() *pebble.EventListener {
+	var ended error // of the last flush; Pebble runs one at a time
+	return &pebble.EventListener{
+		FlushEnd: func(info pebble.FlushInfo) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			ended = info.Err
+		},
+		BackgroundError: func(err error) {
+			s.log(fmt.Sprintf("state: %s: %v", s.dir, err))
+			s.mu.Lock()
+			failed := ended != nil && errors.Is(err, ended)
+			s.mu.Unlock()
+			if failed {
+				s.breakWith("flushing", err)
+			}
+		},
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			s.stalls.Add(1)
+			s.log(fmt.Sprintf("state: %s: commits wait: %s", s.dir, info.Reason))
+		},
+	}
+}

@@ -1,0 +1,100 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Scan calls fn for each key with from <= key < to, in order, with what the transaction itself did to them, until fn
+// returns false or an error. Key and value are valid during the call only. fn may read but not write.
+func (t *Txn) Scan(from, to []byte, fn func(key, value []byte) (more bool, err error)) error {
+	if t.err != nil {
+		return t.err
+	}
+	if bytes.Compare(from, to) >= 0 {
+		return nil
+	}
+	iter, err := t.iterator(from, to)
+	if err != nil {
+		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
+	}
+	t.scanning++
+	err = t.merge(iter, from, to, fn)
+	t.scanning--
+	if t.iter != iter {
+		return errors.Join(err, iter.Close())
+	}
+	if iter.Error() != nil {
+		t.closeIter()
+	}
+	return err
+}
+
+// merge goes through the keys of the store and those that the transaction wrote side by side.
+func (t *Txn) merge(iter *pebble.Iterator, from, to []byte, fn func(key, value []byte) (bool, error)) error {
+	order := t.o.sorted()
+	order = order[t.o.search(order, from):]
+	order = order[:t.o.search(order, to)]
+	stored := iter.SeekGE(from)
+	for stored || len(order) > 0 {
+		var key, value []byte
+		side := 1 // -1: the store's key is next, 1: the transaction's, 0: both are the same
+		if stored {
+			key, side = iter.Key(), -1
+		}
+		if stored && len(order) > 0 {
+			side = bytes.Compare(key, t.o.keyOf(&t.o.entries[order[0]]))
+		}
+		present := true
+		if side < 0 {
+			var err error
+			if value, err = iter.ValueAndErr(); err != nil {
+				return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
+			}
+		} else {
+			e := &t.o.entries[order[0]]
+			key, value, present = t.o.keyOf(e), t.o.valueOf(e), e.present
+			order = order[1:]
+		}
+		if present {
+			if more, err := fn(key, value); err != nil || !more {
+				return err
+			}
+		}
+		if side <= 0 {
+			stored = iter.Next()
+		}
+	}
+	if err := iter.Error(); err != nil {
+		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
+	}
+	return nil
+}
+
+// iterator returns the transaction's iterator, or one for this scan alone if it is within another scan. The store does not change
+// while the transaction is open, so one iterator serves all its scans.
+func (t *Txn) iterator(from, to []byte) (*pebble.Iterator, error) {
+	if t.scanning == 0 && t.iter != nil {
+		t.iter.SetBounds(from, to)
+		return t.iter, nil
+	}
+	iter, err := t.s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return nil, err
+	}
+	if t.scanning == 0 {
+		t.iter = iter
+	}
+	return iter, nil
+}
+
+// closeIter closes the transaction's iterator. An error of it was returned by the scan that met it.
+func (t *Txn) closeIter() {
+	if t.iter != nil {
+		t.iter.Close()
+		t.iter = nil
+	}
+}
