@@ -22,6 +22,10 @@ func (c *Client) retry(ctx context.Context, do func() error) error {
 		if err == nil {
 			return nil
 		}
+		var response *sr.ResponseError
+		if errors.As(err, &response) {
+			shorten(response)
+		}
 		if ctx.Err() != nil || !passing(err) {
 			return err
 		}
@@ -84,7 +88,6 @@ func explain(err error, subject string) error {
 				hint += ", and that it is the registry with which the record was written"
 			}
 		}
-		shorten(response)
 		return fmt.Errorf("status %d: %w%s", response.StatusCode, err, hint)
 	}
 	var certificate *tls.CertificateVerificationError
