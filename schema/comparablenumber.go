@@ -112,4 +112,3 @@ func bigInteger(number []byte) *big.Int {
 	}
 	return n
 }
-
