@@ -59,7 +59,7 @@ func appendFloat(dst []byte, f float64, bits int) []byte {
 
 // floatDigits appends the digits of f > 0, at least one, without zeros at the end; the exponent is that of the first.
 func floatDigits(dst []byte, f float64, bits int) (digits []byte, exponent int) {
-	fraction, exp := math.Frexp(f) // f = fraction * 2^exp, and fraction is at least 0.5 and less than 1
+	_, exp := math.Frexp(f)
 	if exp <= 63 && f == math.Trunc(f) {
 		return wholeDigits(dst, uint64(f), exp, bits)
 	}
