@@ -2,6 +2,50 @@ package schema
 
 import "fmt"
 
+// Validate checks that Cassandra would accept value as a value of this native type: its length, and what its bytes must
+// be. A nil value is null and fine. The empty value is fine for all types but date, duration, smallint, time and
+// tinyint. Source: TypeSerializer.validate of each type.
+//
+// A few values that Cassandra accepts mean nothing: see [Type.AppendJSON] for what is made of them.
+func (t *Type) Validate(value []byte) error {
+	if !t.Native() || t.Kind == KindCounter {
+		return fmt.Errorf("values of type %s cannot be checked", t.CQL())
+	}
+	if value == nil {
+		return nil
+	}
+	if len(value) == 0 {
+		switch t.Kind {
+		case KindDate, KindDuration, KindSmallint, KindTime, KindTinyint:
+			return fmt.Errorf("a %s is empty, which values of that type cannot be", t.CQL())
+		}
+		return nil
+	}
+	if err := t.checkLength(value); err != nil {
+		return err
+	}
+	switch t.Kind {
+	case KindASCII:
+		for i, b := range value {
+			if b >= 0x80 {
+				return fmt.Errorf("an ascii has the byte %#02x at offset %d, expected bytes below 0x80", b, i)
+			}
+		}
+	case KindText:
+		if i := textError(value); i >= 0 {
+			return fmt.Errorf("a text has the byte %#02x at offset %d, where its UTF-8 goes wrong", value[i], i)
+		}
+	case KindTimeuuid:
+		if version := value[6] >> 4; version != 1 {
+			return fmt.Errorf("a timeuuid has version %d, expected 1", version)
+		}
+	case KindDuration:
+		_, err := parseDuration(value)
+		return err
+	}
+	return nil
+}
+
 // checkLength checks that a value which is not empty has a length that its native type can have.
 func (t *Type) checkLength(value []byte) error {
 	n := len(value)
@@ -36,6 +80,10 @@ func (t *Type) checkLength(value []byte) error {
 		if n < 4 {
 			return t.badLength(value, "at least 4")
 		}
+	case KindDuration:
+		if n < 3 {
+			return t.badLength(value, "at least 3")
+		}
 	}
 	return nil
 }
@@ -43,3 +91,47 @@ func (t *Type) checkLength(value []byte) error {
 func (t *Type) badLength(value []byte, want string) error {
 	return fmt.Errorf("a %s has %d bytes, expected %s", t.CQL(), len(value), want)
 }
+
+// textError finds the offset at which text is no longer what Cassandra takes for UTF-8, or gives -1. Cassandra is not
+// strict: it takes c0 80, UTF-16 surrogates, code points above 10ffff, and, behind e0 and f0, some bytes that continue
+// nothing. Source: UTF8Serializer.UTF8Validator.
+func textError(text []byte) int {
+	for i := 0; i < len(text); {
+		lead := text[i]
+		start := i
+		i++
+		if lead < 0x80 {
+			continue
+		}
+		var more int            // how many bytes follow
+		first := isContinuation // what the first of them is
+		switch {
+		case lead == 0xc0:
+			more, first = 1, func(b byte) bool { return b == 0x80 }
+		case lead >= 0xc2 && lead <= 0xdf:
+			more = 1
+		case lead == 0xe0:
+			more, first = 2, func(b byte) bool { return b&0xe0 != 0x80 }
+		case lead >= 0xe1 && lead <= 0xef:
+			more = 2
+		case lead == 0xf0:
+			more, first = 3, func(b byte) bool { return b&0x30 != 0 }
+		case lead >= 0xf1 && lead <= 0xf7:
+			more = 3
+		default:
+			return start
+		}
+		for k := range more {
+			if i == len(text) {
+				return start
+			}
+			if k == 0 && !first(text[i]) || k > 0 && !isContinuation(text[i]) {
+				return i
+			}
+			i++
+		}
+	}
+	return -1
+}
+
+func isContinuation(b byte) bool { return b&0xc0 == 0x80 }
