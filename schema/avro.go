@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -16,9 +17,9 @@ import (
 // The text is always the same for the same columns, so that registering it again makes no new version. Under a
 // registry's BACKWARD rule columns other than those of the key can come and go: they are nullable, null by default.
 
-// AvroKeySchema is the schema of the keys: a record Key with the columns of the primary key. In a table with static
-// columns those of the clustering are nullable: they are null in the key of a static row. The table must be one that
-// [Table.Unsupported] has nothing against.
+// AvroKeySchema is the schema of the keys: a record Key with the columns of the primary key. In a table that has, or
+// once had, static columns those of the clustering are nullable: they are null in the key of a static row. The table
+// must be one that [Table.Unsupported] has nothing against.
 func AvroKeySchema(t *Table, prefix string) string {
 	w := avroWriter{namespace: AvroNamespace(prefix, t)}
 	w.record("Key", func() { w.columns(t, t.Columns[:t.clustering]) })
@@ -81,7 +82,13 @@ var avroSourceFields = []struct {
 
 // avroNullable reports whether a column's field is a union with null.
 func avroNullable(t *Table, c *Column) bool {
-	return c.Kind >= Static || c.Kind == Clustering && len(t.StaticColumns()) > 0
+	return c.Kind >= Static || c.Kind == Clustering && avroStatics(t)
+}
+
+// avroStatics reports whether there are static rows. A table whose static columns are all dropped still has them in its
+// topic, and a key schema that did not allow for them would not be compatible with the one before.
+func avroStatics(t *Table) bool {
+	return len(t.StaticColumns()) > 0 || slices.ContainsFunc(t.Dropped, func(d DroppedColumn) bool { return d.Kind == Static })
 }
 
 // avroType is a type as Avro names it, and its logical type if it has one that readers take.

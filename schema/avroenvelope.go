@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // avroConnector is source.connector: readers of Debezium's envelope look up by it what kind of source it is.
@@ -35,7 +36,8 @@ func (e *AvroError) Unwrap() error { return e.Err }
 // nothing beyond what [Type.AppendAvro] does. All errors of its methods are an *[AvroError]; after one dst is unchanged but
 // for its capacity.
 type AvroEncoder struct {
-	table *Table
+	table   *Table
+	statics bool // there are static rows
 	// nullable are the columns whose field is a union with null, by their index.
 	nullable []bool
 }
@@ -45,7 +47,7 @@ func NewAvroEncoder(t *Table) (*AvroEncoder, error) {
 	if reason := t.Unsupported(); reason != "" {
 		return nil, &AvroError{Table: t.FullName(), Err: errors.New(reason)}
 	}
-	e := &AvroEncoder{table: t, nullable: make([]bool, len(t.Columns))}
+	e := &AvroEncoder{table: t, statics: avroStatics(t), nullable: make([]bool, len(t.Columns))}
 	for i := range t.Columns {
 		e.nullable[i] = avroNullable(t, &t.Columns[i])
 	}
@@ -59,8 +61,8 @@ func (e *AvroEncoder) AppendKey(dst []byte, partition, clustering [][]byte, stat
 	if len(partition) != t.partition {
 		return dst, e.fail("expected %d values of the partition key, found %d", t.partition, len(partition))
 	}
-	if static && t.static == t.clustering {
-		return dst, e.fail("it has no static columns, expected a row with clustering")
+	if static && !e.statics {
+		return dst, e.fail("it has no static columns, expected a row and not a static row")
 	}
 	if !static && len(clustering) != t.clustering-t.partition {
 		return dst, e.fail("expected %d values of the clustering, found %d", t.clustering-t.partition, len(clustering))
@@ -80,11 +82,16 @@ func (e *AvroEncoder) AppendKey(dst []byte, partition, clustering [][]byte, stat
 		if value == nil {
 			return dst, e.failColumn(i, errors.New("expected a value of the key, found null"))
 		}
+		typ := t.Columns[i].Type
+		if typ.emptyInAvro() && typ.Kind != KindBlob && !utf8.Valid(value) {
+			// Replaced, it could be the key of another row.
+			return dst, e.failColumn(i, errors.New("a text of the key is no UTF-8, which Avro's strings are"))
+		}
 		if e.nullable[i] {
 			out = append(out, avroValue)
 		}
 		var err error
-		if out, err = t.Columns[i].Type.AppendAvro(out, value); err != nil {
+		if out, err = typ.AppendAvro(out, value); err != nil {
 			return dst, e.failColumn(i, err)
 		}
 	}
