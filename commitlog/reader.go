@@ -197,6 +197,10 @@ func (r *Reader) open() error {
 			r.w.forget()
 			return ErrMore
 		case err == ErrMore && (r.limit.Final || r.limit.Offset > r.size && r.limit.Offset != NoOffset):
+			if b, err := r.w.view(0, 4, 4); r.size >= 4 && err == nil && !Version(binary.BigEndian.Uint32(b)).Supported() {
+				return &DamagedError{File: r.file, What: "version in the header", Expected: "6, 7 or 8",
+					Found: fmt.Sprint(binary.BigEndian.Uint32(b)), Hint: "the file is no commit log segment: move it out of cdc_raw"}
+			}
 			return &DamagedError{File: r.file, Offset: r.size, What: "header", Expected: fmt.Sprintf("at least %d bytes", headerMin),
 				Found: "the end of the file", Hint: "the file was cut: restore it from the node's commitlog directory, or move it out of cdc_raw and reconcile"}
 		}

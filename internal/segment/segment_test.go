@@ -1,0 +1,159 @@
+package segment
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cassdelta/internal/recording"
+)
+
+var update = flag.Bool("update", false, "write the files in testdata anew")
+
+const recordings = "../../testdata/recordings/"
+
+// unpack gives the directory of a recorded node's segments, and the path of the schema.
+func unpack(t *testing.T, name, node string) (dir, schema string) {
+	t.Helper()
+	r, err := recording.Open(os.DirFS(recordings + name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(t.TempDir(), node)
+	if err := r.Unpack(node, recording.FinalMoment, dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir, recordings + name + "/schema.cql"
+}
+
+// golden compares with a file in testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gotLines, wantLines := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(gotLines), len(wantLines)) {
+		line := func(lines []string) string {
+			if i < len(lines) {
+				return lines[i]
+			}
+			return "(nothing)"
+		}
+		if g, w := line(gotLines), line(wantLines); g != w {
+			t.Fatalf("%s:%d: expected\n%s\nfound\n%s\n(-update writes the file anew)", path, i+1, w, g)
+		}
+	}
+}
+
+func TestOutput(t *testing.T) {
+	for _, c := range []struct {
+		file, recording string
+		json, schema    bool
+		run             func(context.Context, Options) error
+	}{
+		{"info-demo.txt", "demo", false, true, Info},
+		{"dump-demo.txt", "demo", false, true, Dump},
+		{"dump-demo.jsonl", "demo", true, true, Dump},
+		{"dump-types-4.0.jsonl", "types-4.0", true, true, Dump},
+		{"dump-types-5.0-v8.jsonl", "types-5.0-v8", true, true, Dump},
+		{"info-crash-no-schema.txt", "crash-5.0", false, false, Info},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			dir, schema := unpack(t, c.recording, "node1")
+			if !c.schema {
+				schema = ""
+			}
+			var out, notes bytes.Buffer
+			if err := c.run(t.Context(), Options{Paths: []string{dir}, Schema: schema, JSON: c.json, Out: &out, Notes: &notes}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, c.file, out.Bytes())
+			if c.json {
+				for line := range bytes.Lines(out.Bytes()) {
+					if !json.Valid(line) {
+						t.Errorf("not JSON: %s", line)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestDumpWithoutASchema(t *testing.T) {
+	dir, _ := unpack(t, "demo", "node1")
+	var out bytes.Buffer
+	if err := Dump(t.Context(), Options{Paths: []string{dir}, Keyspace: "system_schema", JSON: true, Out: &out, Notes: &out}); err != nil {
+		t.Fatal(err)
+	}
+	var first struct {
+		Raw string
+		N   int
+	}
+	line, _, _ := bytes.Cut(out.Bytes(), []byte("\n"))
+	if err := json.Unmarshal(line, &first); err != nil || first.N == 0 || len(first.Raw) == 0 {
+		t.Errorf("%v: %s", err, line)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	dir, schema := unpack(t, "demo", "node1")
+	segments, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(segments) == 0 {
+		t.Fatal(err, segments)
+	}
+	segment, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(content []byte) string {
+		path := filepath.Join(t.TempDir(), filepath.Base(segments[0]))
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	flipped := bytes.Clone(segment)
+	flipped[1000] ^= 1 // in the first mutations
+	for _, c := range []struct {
+		name, path, schema, want string
+	}{
+		{"no directory", filepath.Join(dir, "none"), schema, "none: no such file"},
+		{"a directory without segments", t.TempDir(), schema, "no commit log segment"},
+		{"a file of something else", "segment_test.go", schema, "damaged at byte 0"},
+		{"an empty file", write(nil), schema, "has no header yet"},
+		{"a cut header", write(segment[:10]), schema, "has no header yet"},
+		{"a flipped bit", write(flipped), schema, "damaged at byte"},
+		{"no schema file", segments[0], "none.cql", "none.cql"},
+		{"a schema without ids", segments[0], recordings + "demo/workload.cql", "WITH INTERNALS"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for name, run := range map[string]func(context.Context, Options) error{"info": Info, "dump": Dump} {
+				var out bytes.Buffer
+				err := run(t.Context(), Options{Paths: []string{c.path}, Schema: c.schema, Out: &out, Notes: &out})
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%s: %v, expected an error with %q\n%s", name, err, c.want, out.String())
+				}
+			}
+		})
+	}
+}
+
+func TestSystemTableID(t *testing.T) {
+	// As system_schema.tables of any node has it.
+	if id := systemTableID("system", "local").String(); id != "7ad54392-bcdd-35a6-8417-4e047860b377" {
+		t.Error(id)
+	}
+}
