@@ -2,11 +2,12 @@ package schema
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
 
-// maxTypeDepth bounds the nesting of types that [ParseType] accepts.
+// maxTypeDepth bounds the nesting of types that [ParseType] accepts, not counting frozen<>.
 const maxTypeDepth = 64
 
 var nativeTypes = map[string]*Type{
@@ -53,6 +54,10 @@ func (t *Type) writeCQL(b *strings.Builder) {
 	}
 	switch t.Kind {
 	case KindUDT:
+		if _, native := nativeTypes[t.Name]; native {
+			b.WriteString(`"` + t.Name + `"`)
+			break
+		}
 		b.WriteString(QuoteIdentifier(t.Name))
 	case KindCustom:
 		b.WriteString("'" + strings.ReplaceAll(t.Name, "'", "''") + "'")
@@ -96,11 +101,15 @@ type UDTs func(name string) *Type
 // text says so or not.
 func ParseType(text string, udts UDTs) (*Type, error) {
 	p := typeParser{text: text, udts: udts}
-	t, err := p.parse(0)
+	t, err := p.parse(0, false)
 	if err == nil && p.skip() < len(text) {
 		err = fmt.Errorf("unexpected %q behind it", text[p.at:])
 	}
 	if err != nil {
+		const most = 100
+		if len(text) > most {
+			text = text[:most] + "..."
+		}
 		return nil, fmt.Errorf("type %q: %w", text, err)
 	}
 	return t, nil
@@ -170,7 +179,8 @@ func (p *typeParser) word() (word string, quote byte, err error) {
 	return p.text[start:p.at], 0, nil
 }
 
-func (p *typeParser) parse(depth int) (*Type, error) {
+// parse reads a type that is nested depth deep; inFrozen says that it stands right in frozen<>.
+func (p *typeParser) parse(depth int, inFrozen bool) (*Type, error) {
 	if depth > maxTypeDepth {
 		return nil, fmt.Errorf("nested more than %d deep", maxTypeDepth)
 	}
@@ -184,7 +194,7 @@ func (p *typeParser) parse(depth int) (*Type, error) {
 	if quote == 0 {
 		name = strings.ToLower(name)
 		if p.accept('<') {
-			return p.generic(name, depth)
+			return p.generic(name, depth, inFrozen)
 		}
 	}
 	if p.accept('.') { // keyspace.type
@@ -205,7 +215,12 @@ func (p *typeParser) parse(depth int) (*Type, error) {
 	return nil, fmt.Errorf("unknown type %s", QuoteIdentifier(name))
 }
 
-func (p *typeParser) generic(name string, depth int) (*Type, error) {
+// generic reads the rest of name<...>.
+func (p *typeParser) generic(name string, depth int, inFrozen bool) (*Type, error) {
+	frozen := name == "frozen"
+	if !frozen || inFrozen {
+		depth++
+	}
 	var elems []*Type
 	dimension := 0
 	for first := true; ; first = false {
@@ -222,21 +237,21 @@ func (p *typeParser) generic(name string, depth int) (*Type, error) {
 			if err != nil {
 				return nil, err
 			}
-			if dimension, err = strconv.Atoi(word); err != nil || dimension < 1 {
-				return nil, fmt.Errorf("a vector has the dimension %q, expected a number from 1", word)
+			if dimension, err = strconv.Atoi(word); err != nil || dimension < 1 || dimension > math.MaxInt32 {
+				return nil, fmt.Errorf("a vector has the dimension %q, expected a number from 1 to %d", word, math.MaxInt32)
 			}
 			if err := p.expect('>'); err != nil {
 				return nil, err
 			}
 			break
 		}
-		e, err := p.parse(depth + 1)
+		e, err := p.parse(depth, frozen)
 		if err != nil {
 			return nil, err
 		}
 		elems = append(elems, e)
 	}
-	if name == "frozen" {
+	if frozen {
 		if len(elems) != 1 {
 			return nil, fmt.Errorf("frozen<> holds %d types, expected 1", len(elems))
 		}
@@ -250,8 +265,16 @@ func (p *typeParser) generic(name string, depth int) (*Type, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown type %s<>", name)
 	}
-	if len(elems) != shape.elems || name == "vector" && dimension == 0 {
+	if name == "vector" && dimension == 0 {
+		return nil, fmt.Errorf("a vector has no dimension, expected vector<type, number>")
+	}
+	if len(elems) != shape.elems {
 		return nil, fmt.Errorf("%s<> holds %d types, expected %d", name, len(elems), shape.elems)
+	}
+	if name == "vector" {
+		if n := elems[0].FixedLength(); n > 0 && dimension > math.MaxInt32/n {
+			return nil, fmt.Errorf("a vector of %d values of %d bytes each, expected at most %d bytes", dimension, n, math.MaxInt32)
+		}
 	}
 	for i, e := range elems {
 		elems[i] = freeze(e)
