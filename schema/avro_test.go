@@ -44,8 +44,8 @@ func TestAvroSchemas(t *testing.T) {
 	}
 }
 
-// codecs are goavro's codecs of a table's schemas.
-func codecs(t testing.TB, table *Table) (key, value *goavro.Codec) {
+// avroCodecs are goavro's codecs of a table's schemas.
+func avroCodecs(t testing.TB, table *Table) (key, value *goavro.Codec) {
 	t.Helper()
 	var err error
 	if key, err = goavro.NewCodec(AvroKeySchema(table, "cdc")); err == nil {
@@ -57,7 +57,7 @@ func codecs(t testing.TB, table *Table) (key, value *goavro.Codec) {
 	return key, value
 }
 
-func decode(t testing.TB, codec *goavro.Codec, b []byte) map[string]any {
+func decodeAvro(t testing.TB, codec *goavro.Codec, b []byte) map[string]any {
 	t.Helper()
 	datum, rest, err := codec.NativeFromBinary(b)
 	if err != nil || len(rest) > 0 {
@@ -131,7 +131,7 @@ func newRandomEvent(t testing.TB, r *rand.Rand, table *Table) *randomEvent {
 	e.Op = "cudr"[r.IntN(4)]
 	e.Time = r.Int64N(2) * r.Int64()
 	e.Source = AvroSource{
-		Version: "1.2", Name: "cdc", Cluster: "Test Cluster", Timestamp: int64(r.Uint64()), Host: UUID(randomBytes(r, 0, 0, 256, 16)),
+		Version: "1.2", Name: "cdc", Cluster: "Test Cluster", Timestamp: int64(r.Uint64()), Host: UUID(avroBytes(r, 0, 0, 256, 16)),
 		Segment: r.Int64(), Position: r.Int64(), Index: r.Int32(), RawPartition: r.Int32(), RawOffset: r.Int64(), RawIndex: r.Int64(),
 		Complete: r.IntN(2) == 0, Reason: "mutation",
 	}
@@ -183,23 +183,23 @@ func TestGoavroReadsEventsOfRandomTables(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 3))
-			table := randomTable(t, r)
+			table := randomEventTable(t, r)
 			encoder, err := NewAvroEncoder(table)
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, value := codecs(t, table)
+			key, value := avroCodecs(t, table)
 			for range 20 {
 				e := newRandomEvent(t, r, table)
 				b, err := encoder.AppendKey(nil, e.Partition, e.Clustering, e.Static)
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkRecord(t, "key", decode(t, key, b), e.key)
+				checkRecord(t, "key", decodeAvro(t, key, b), e.key)
 				if b, err = encoder.AppendEnvelope([]byte("head"), &e.AvroEnvelope); err != nil {
 					t.Fatal(err)
 				}
-				e.check(t, table, decode(t, value, b[4:]))
+				e.check(t, table, decodeAvro(t, value, b[4:]))
 			}
 		})
 	}
@@ -255,7 +255,7 @@ func TestAvroEncoderRefuses(t *testing.T) {
 	}
 	table, err := NewTable(Table{
 		Keyspace: "shop", Name: "lists", ID: UUID{1}, Flags: []string{"compound"},
-		Columns: []Column{column("id", "int", PartitionKey), {Name: "tags", Kind: Regular, Type: list}},
+		Columns: []Column{eventColumn("id", "int", PartitionKey), {Name: "tags", Kind: Regular, Type: list}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func TestAvroEncoderRefuses(t *testing.T) {
 }
 
 func TestTextThatIsNoUTF8IsReplaced(t *testing.T) {
-	table := newEventTable(t, "notes", column("id", "int", PartitionKey), column("body", "text", Regular))
+	table := newEventTable(t, "notes", eventColumn("id", "int", PartitionKey), eventColumn("body", "text", Regular))
 	encoder, err := NewAvroEncoder(table)
 	if err != nil {
 		t.Fatal(err)
@@ -275,8 +275,8 @@ func TestTextThatIsNoUTF8IsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, value := codecs(t, table)
-	after := decode(t, value, b)["after"].(map[string]any)["cdc.shop.notes.Value"].(map[string]any)
+	_, value := avroCodecs(t, table)
+	after := decodeAvro(t, value, b)["after"].(map[string]any)["cdc.shop.notes.Value"].(map[string]any)
 	if got := after["body"].(map[string]any)["string"]; got != "a\ufffd\ufffdb" {
 		t.Errorf("%q", got)
 	}
@@ -296,9 +296,9 @@ func TestAvroEncoderDoesNotAllocate(t *testing.T) {
 	for i, c := range table.Columns { // numbers of at most 64 bits
 		switch c.Type.Kind {
 		case KindDecimal:
-			e.Before[i], e.After[i] = unhex(t, "00000005 7b"), unhex(t, "0000000a 80ffffffffffffff")
+			e.Before[i], e.After[i] = avroHex(t, "00000005 7b"), avroHex(t, "0000000a 80ffffffffffffff")
 		case KindVarint:
-			e.Before[i], e.After[i] = unhex(t, "80ffffffffffffff"), unhex(t, "00ffffffffffffff")
+			e.Before[i], e.After[i] = avroHex(t, "80ffffffffffffff"), avroHex(t, "00ffffffffffffff")
 		}
 	}
 	buf := make([]byte, 0, 1<<16)
@@ -342,7 +342,7 @@ func TestSchemasEvolve(t *testing.T) {
 	with := func(extra ...Column) *Table {
 		return newEventTable(t, "orders", append(base.Columns[:len(base.Columns):len(base.Columns)], extra...)...)
 	}
-	added := with(column("added", "inet", Regular), column("stamp", "timestamp", Static))
+	added := with(eventColumn("added", "inet", Regular), eventColumn("stamp", "timestamp", Static))
 	withoutStatics, err := NewTable(Table{
 		Keyspace: "shop", Name: "orders", ID: UUID{1}, Flags: base.Flags,
 		Columns: []Column{base.Columns[0], base.Columns[1], base.Columns[4]},
@@ -351,9 +351,9 @@ func TestSchemasEvolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := newEventTable(t, "orders", column("customer", "uuid", PartitionKey), column("number", "int", Clustering))
-	changed := newEventTable(t, "orders", append(base.Columns[:4:4], column("total (net)", "bigint", Regular))...)
-	renamed := newEventTable(t, "orders", column("client", "uuid", PartitionKey), column("number", "int", Clustering))
+	plain := newEventTable(t, "orders", eventColumn("customer", "uuid", PartitionKey), eventColumn("number", "int", Clustering))
+	changed := newEventTable(t, "orders", append(base.Columns[:4:4], eventColumn("total (net)", "bigint", Regular))...)
+	renamed := newEventTable(t, "orders", eventColumn("client", "uuid", PartitionKey), eventColumn("number", "int", Clustering))
 	for _, test := range []struct {
 		name       string
 		from, to   *Table

@@ -9,12 +9,16 @@ import (
 	"unicode/utf8"
 )
 
+// maxAvroNumber is the greatest length of a varint or decimal with a datum, in bytes.
+const maxAvroNumber = 256 << 10
+
 // AppendAvro appends the datum of a value of a native type, as the type's schema in [AvroValueSchema] has it and without
 // the index of a union. The value is not null. Of empty values only those of text, ascii and blob have a datum: Cassandra
 // allows an empty int, Avro does not. In text each byte that is not part of UTF-8 becomes U+FFFD: Cassandra lets some such
 // text pass (UTF8Serializer.UTF8Validator), Avro's readers do not. After an error dst is unchanged but for its capacity.
 //
-// It allocates nothing beyond dst, but for decimals and varints of more than 64 bits.
+// It allocates nothing beyond dst, but for decimals and varints of more than 64 bits. Those of more than 256 KiB are
+// refused: their digits would not fit into a Kafka record, and take seconds to compute.
 func (t *Type) AppendAvro(dst, value []byte) ([]byte, error) {
 	switch t.Kind {
 	case KindASCII, KindText:
@@ -55,6 +59,9 @@ func (t *Type) AppendAvro(dst, value []byte) ([]byte, error) {
 		return binary.LittleEndian.AppendUint64(dst, binary.BigEndian.Uint64(value)), nil
 	case KindUUID, KindTimeuuid:
 		return appendAvroUUID(dst, UUID(value)), nil
+	}
+	if len(value) > maxAvroNumber {
+		return dst, fmt.Errorf("a %s has %d bytes, expected at most %d", t.CQL(), len(value), maxAvroNumber)
 	}
 	out := append(dst, 0) // the length of the text, for which a byte mostly is enough
 	switch t.Kind {

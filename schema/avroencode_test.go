@@ -86,7 +86,7 @@ func TestTexts(t *testing.T) {
 		{"uuid", "0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdef"},
 	} {
 		typ := nativeTypes[test.typ]
-		b, err := typ.AppendAvro(nil, unhex(t, test.value))
+		b, err := typ.AppendAvro(nil, avroHex(t, test.value))
 		if err != nil {
 			t.Errorf("%s %s: %v", test.typ, test.value, err)
 			continue
@@ -110,6 +110,7 @@ func TestAppendAvroRefuses(t *testing.T) {
 		{"duration", "02 03 06", "one sign"},
 		{"duration", "f200000000 00 00", "32 bits"},
 		{"duration", "ff 00 00", "duration"},
+		{"varint", strings.Repeat("01", 256<<10+1), "at most 262144"},
 		{"empty", "00", "expected none"},
 		{"list<int>", "00", "list<int>"},
 	} {
@@ -117,12 +118,12 @@ func TestAppendAvroRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := typ.AppendAvro([]byte("head"), unhex(t, test.value))
+		b, err := typ.AppendAvro([]byte("head"), avroHex(t, test.value))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s %s: error %v, expected one with %q", test.typ, test.value, err, test.want)
+			t.Errorf("%s %.20s: error %v, expected one with %q", test.typ, test.value, err, test.want)
 		}
 		if string(b) != "head" {
-			t.Errorf("%s %s: after the error %q stands in dst", test.typ, test.value, b)
+			t.Errorf("%s %.20s: after the error %q stands in dst", test.typ, test.value, b)
 		}
 	}
 }

@@ -51,28 +51,28 @@ func newEventTable(t testing.TB, name string, columns ...Column) *Table {
 	return table
 }
 
-func column(name, cql string, kind ColumnKind) Column {
+func eventColumn(name, cql string, kind ColumnKind) Column {
 	return Column{Name: name, Type: nativeTypes[cql], Kind: kind}
 }
 
 // ordersTable has static columns and a name that Avro does not allow.
 func ordersTable(t testing.TB) *Table {
 	return newEventTable(t, "orders",
-		column("customer", "uuid", PartitionKey), column("number", "int", Clustering), column("tier", "text", Static),
-		column("placed", "timestamp", Regular), column("total (net)", "decimal", Regular))
+		eventColumn("customer", "uuid", PartitionKey), eventColumn("number", "int", Clustering), eventColumn("tier", "text", Static),
+		eventColumn("placed", "timestamp", Regular), eventColumn("total (net)", "decimal", Regular))
 }
 
 // nativesTable has a column of each type, and a key of two partition key columns.
 func nativesTable(t testing.TB) *Table {
-	columns := []Column{column("id", "bigint", PartitionKey), column("kind", "ascii", PartitionKey), column("version", "timeuuid", Clustering)}
+	columns := []Column{eventColumn("id", "bigint", PartitionKey), eventColumn("kind", "ascii", PartitionKey), eventColumn("version", "timeuuid", Clustering)}
 	for _, name := range eventTypes {
-		columns = append(columns, column("c_"+name, name, Regular))
+		columns = append(columns, eventColumn("c_"+name, name, Regular))
 	}
 	return newEventTable(t, "natives", columns...)
 }
 
-// randomTable has a random shape. Durations cannot be part of a key.
-func randomTable(t testing.TB, r *rand.Rand) *Table {
+// randomEventTable has a random shape. Durations cannot be part of a key.
+func randomEventTable(t testing.TB, r *rand.Rand) *Table {
 	var columns []Column
 	add := func(kind ColumnKind, n int) {
 		for range n {
@@ -81,7 +81,7 @@ func randomTable(t testing.TB, r *rand.Rand) *Table {
 				typ = eventTypes[r.IntN(len(eventTypes))]
 			}
 			name := fmt.Sprintf("%s%d", []string{"c", "Größe ", "_X", "9."}[r.IntN(4)], len(columns))
-			columns = append(columns, column(name, typ, kind))
+			columns = append(columns, eventColumn(name, typ, kind))
 		}
 	}
 	add(PartitionKey, 1+r.IntN(3))
@@ -94,13 +94,13 @@ func randomTable(t testing.TB, r *rand.Rand) *Table {
 	return newEventTable(t, "random", columns...)
 }
 
-// value is a value in CQL's binary form, encoded by the driver, and what goavro is expected to read of it.
-type value struct {
+// avroCase is a value in CQL's binary form, encoded by the driver, and what goavro is expected to read of it.
+type avroCase struct {
 	cql  []byte
 	avro any
 }
 
-func newValue(t testing.TB, typ string, v, avro any) value {
+func newAvroCase(t testing.TB, typ string, v, avro any) avroCase {
 	t.Helper()
 	b, err := gocql.Marshal(gocql.NewNativeType(4, gocqlTypes[typ], ""), v)
 	if err != nil {
@@ -109,11 +109,11 @@ func newValue(t testing.TB, typ string, v, avro any) value {
 	if b == nil {
 		b = []byte{}
 	}
-	return value{b, avro}
+	return avroCase{b, avro}
 }
 
 // randomEventValue makes a value of a type, the corners of its range among them.
-func randomEventValue(t testing.TB, r *rand.Rand, typ string) value {
+func randomEventValue(t testing.TB, r *rand.Rand, typ string) avroCase {
 	t.Helper()
 	integer := func(bits int) int64 {
 		v := int64(r.Uint64()) >> (64 - bits)
@@ -129,66 +129,66 @@ func randomEventValue(t testing.TB, r *rand.Rand, typ string) value {
 	}
 	switch typ {
 	case "ascii":
-		s := string(randomBytes(r, 20, 'a', 26))
-		return newValue(t, typ, s, s)
+		s := string(avroBytes(r, 20, 'a', 26))
+		return newAvroCase(t, typ, s, s)
 	case "text":
-		s := []string{"", "naïve", "日本語 🙂", "tab\t\"\x00", string(randomBytes(r, 300, 'a', 26))}[r.IntN(5)]
-		return newValue(t, typ, s, s)
+		s := []string{"", "naïve", "日本語 🙂", "tab\t\"\x00", string(avroBytes(r, 300, 'a', 26))}[r.IntN(5)]
+		return newAvroCase(t, typ, s, s)
 	case "blob":
-		b := randomBytes(r, 200, 0, 256)
-		return newValue(t, typ, b, b)
+		b := avroBytes(r, 200, 0, 256)
+		return newAvroCase(t, typ, b, b)
 	case "bigint", "time":
 		v := integer(64)
 		if typ == "time" {
 			v = r.Int64N(24 * 3600 * 1e9)
 		}
-		return newValue(t, typ, v, v)
+		return newAvroCase(t, typ, v, v)
 	case "int":
 		v := int32(integer(32))
-		return newValue(t, typ, v, v)
+		return newAvroCase(t, typ, v, v)
 	case "smallint":
 		v := int16(integer(16))
-		return newValue(t, typ, v, int32(v))
+		return newAvroCase(t, typ, v, int32(v))
 	case "tinyint":
 		v := int8(integer(8))
-		return newValue(t, typ, v, int32(v))
+		return newAvroCase(t, typ, v, int32(v))
 	case "boolean":
 		v := r.IntN(2) == 0
-		return newValue(t, typ, v, v)
+		return newAvroCase(t, typ, v, v)
 	case "float":
 		v := []float32{0, float32(math.Copysign(0, -1)), float32(math.Inf(-1)), math.MaxFloat32, float32(r.NormFloat64())}[r.IntN(5)]
-		return newValue(t, typ, v, v)
+		return newAvroCase(t, typ, v, v)
 	case "double":
 		v := []float64{0, math.Copysign(0, -1), math.Inf(1), math.SmallestNonzeroFloat64, r.NormFloat64()}[r.IntN(5)]
-		return newValue(t, typ, v, v)
+		return newAvroCase(t, typ, v, v)
 	case "date":
 		v := time.Date(1+r.IntN(9999), time.Month(1+r.IntN(12)), 1+r.IntN(28), 0, 0, 0, 0, time.UTC)
-		return newValue(t, typ, v, v)
+		return newAvroCase(t, typ, v, v)
 	case "timestamp":
 		v := time.UnixMilli([]int64{0, -1, -62135596800000, 253402300799999, r.Int64N(2e12)}[r.IntN(5)]).UTC()
-		return newValue(t, typ, v, v)
+		return newAvroCase(t, typ, v, v)
 	case "uuid", "timeuuid":
-		u := gocql.UUID(randomBytes(r, 0, 0, 256, 16))
-		return newValue(t, typ, u, u.String())
+		u := gocql.UUID(avroBytes(r, 0, 0, 256, 16))
+		return newAvroCase(t, typ, u, u.String())
 	case "inet":
-		address, _ := netip.AddrFromSlice(randomBytes(r, 0, 0, 256, 4+12*r.IntN(2)))
-		return newValue(t, typ, net.IP(address.AsSlice()), address.String())
+		address, _ := netip.AddrFromSlice(avroBytes(r, 0, 0, 256, 4+12*r.IntN(2)))
+		return newAvroCase(t, typ, net.IP(address.AsSlice()), address.String())
 	case "varint":
-		n := randomInteger(r)
-		return newValue(t, typ, n, n.String())
+		n := avroInteger(r)
+		return newAvroCase(t, typ, n, n.String())
 	case "decimal":
-		d := inf.NewDecBig(randomInteger(r), inf.Scale(int32(integer(32))>>r.IntN(32)))
-		return newValue(t, typ, d, avroDecimal{d})
+		d := inf.NewDecBig(avroInteger(r), inf.Scale(int32(integer(32))>>r.IntN(32)))
+		return newAvroCase(t, typ, d, avroDecimal{d})
 	case "duration":
 		d := gocql.Duration{Months: r.Int32(), Days: r.Int32(), Nanoseconds: r.Int64() >> r.IntN(63)}
 		text := fmt.Sprintf("%dmo%dd%dns", d.Months, d.Days, d.Nanoseconds)
 		if r.IntN(2) == 0 && (d != gocql.Duration{}) {
 			d, text = gocql.Duration{Months: -d.Months, Days: -d.Days, Nanoseconds: -d.Nanoseconds}, "-"+text
 		}
-		return newValue(t, typ, d, text)
+		return newAvroCase(t, typ, d, text)
 	}
 	t.Fatalf("no value of type %s", typ)
-	return value{}
+	return avroCase{}
 }
 
 // avroDecimal stands for the text of a decimal.
@@ -247,8 +247,8 @@ func parseDecimalText(text string) (unscaled *big.Int, scale int64, err error) {
 	return unscaled, scale - exponent, nil
 }
 
-// randomBytes makes up to limit bytes, or exactly n, from first on.
-func randomBytes(r *rand.Rand, limit int, first byte, span int, n ...int) []byte {
+// avroBytes makes up to limit bytes, or exactly n, from first on.
+func avroBytes(r *rand.Rand, limit int, first byte, span int, n ...int) []byte {
 	length := 0
 	if len(n) > 0 {
 		length = n[0]
@@ -262,16 +262,16 @@ func randomBytes(r *rand.Rand, limit int, first byte, span int, n ...int) []byte
 	return b
 }
 
-func randomInteger(r *rand.Rand) *big.Int {
-	n := new(big.Int).Rsh(new(big.Int).SetBytes(randomBytes(r, 30, 0, 256)), uint(r.IntN(200)))
+func avroInteger(r *rand.Rand) *big.Int {
+	n := new(big.Int).Rsh(new(big.Int).SetBytes(avroBytes(r, 30, 0, 256)), uint(r.IntN(200)))
 	if r.IntN(2) == 0 {
 		n.Neg(n)
 	}
 	return n
 }
 
-// unhex reads hexadecimal digits, with spaces between them.
-func unhex(t testing.TB, digits string) []byte {
+// avroHex reads hexadecimal digits, with spaces between them.
+func avroHex(t testing.TB, digits string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
 	if err != nil {
