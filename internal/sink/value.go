@@ -65,28 +65,27 @@ func cqlValue(t *schema.Type, datum any) ([]byte, error) {
 }
 
 func cqlValueOfText(t *schema.Type, text string) ([]byte, error) {
-	var err error
 	switch t.Kind {
 	case schema.KindASCII, schema.KindText:
 		return append([]byte{}, text...), nil
 	case schema.KindUUID, schema.KindTimeuuid:
-		u, err := schema.ParseUUID(text)
-		return u[:], err
+		if u, err := schema.ParseUUID(text); err == nil {
+			return u[:], nil
+		}
 	case schema.KindInet:
-		address, err := netip.ParseAddr(text)
-		return address.AsSlice(), err
+		if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
+			return address.AsSlice(), nil
+		}
 	case schema.KindVarint:
 		if n, ok := new(big.Int).SetString(text, 10); ok {
 			return appendTwosComplement(nil, n), nil
 		}
 	case schema.KindDecimal:
-		var value []byte
-		if value, err = decimalOfText(text); err == nil {
+		if value, err := decimalOfText(text); err == nil {
 			return value, nil
 		}
 	case schema.KindDuration:
-		var value []byte
-		if value, err = durationOfText(text); err == nil {
+		if value, err := durationOfText(text); err == nil {
 			return value, nil
 		}
 	}
