@@ -46,7 +46,9 @@ func newNode(t testing.TB, size int) *node {
 	return n
 }
 
-func (n *node) path() string  { return filepath.Join(n.dir, commitlog.SegmentName(segmentVersion, n.id)) }
+func (n *node) path() string {
+	return filepath.Join(n.dir, commitlog.SegmentName(segmentVersion, n.id))
+}
 func (n *node) index() string { return filepath.Join(n.dir, commitlog.IndexName(segmentVersion, n.id)) }
 
 func (n *node) check(err error) {

@@ -98,8 +98,9 @@ func (p *publisher) segmentEnd(ctx context.Context, item *commitlog.Item) error 
 
 // entry publishes the updates of a mutation that are wanted.
 func (p *publisher) entry(ctx context.Context, item *commitlog.Item) error {
-	first, err := commitlog.FirstTable(item.Payload)
-	if err == nil && p.tables.passes(first) {
+	// A payload that is too short for a table id begins with none, and is for the decoder to complain about.
+	first, _ := commitlog.FirstTable(item.Payload)
+	if p.tables.isDDL(first) {
 		p.ledger.skip(item.Position)
 		return nil
 	}
@@ -111,7 +112,7 @@ func (p *publisher) entry(ctx context.Context, item *commitlog.Item) error {
 		return nil
 	}
 	m := &p.mutation
-	err = p.tables.decode(ctx, item.Version, item.Payload, item.Position, m)
+	err := p.tables.decode(ctx, item.Version, item.Payload, item.Position, m)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

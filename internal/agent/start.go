@@ -66,8 +66,8 @@ func (a *Agent) readTables(ctx context.Context) (*tables, error) {
 }
 
 // openKafka connects, and sets the topics up or checks that they are what they should be.
-func (a *Agent) openKafka(ctx context.Context) (client *kgo.Client, err error) {
-	client, err = kgo.NewClient(append(a.c.ClientOpts[:len(a.c.ClientOpts):len(a.c.ClientOpts)],
+func (a *Agent) openKafka(ctx context.Context) (*kgo.Client, error) {
+	client, err := kgo.NewClient(append(a.c.ClientOpts[:len(a.c.ClientOpts):len(a.c.ClientOpts)],
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// The ledger bounds what is buffered, in a way that a stop can interrupt.
@@ -79,30 +79,31 @@ func (a *Agent) openKafka(ctx context.Context) (client *kgo.Client, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			client.Close()
-		}
-	}()
-	brokers, _ := client.OptValue(kgo.SeedBrokers).([]string)
+	if err := a.setUpKafka(ctx, client); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+func (a *Agent) setUpKafka(ctx context.Context, client *kgo.Client) error {
 	if err := retry(ctx, a.bounds.start, client.Ping); err != nil {
-		return nil, fmt.Errorf("no Kafka broker answers at %s: %w; check kafka-brokers, and the brokers", strings.Join(brokers, ", "), err)
+		brokers, _ := client.OptValue(kgo.SeedBrokers).([]string)
+		return fmt.Errorf("no Kafka broker answers at %s: %w; check kafka-brokers, and the brokers", strings.Join(brokers, ", "), err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.bounds.start)
 	defer cancel()
 	id, err := rawtopic.EnsureTopic(ctx, client, a.c.RawTopic, a.c.RawPartitions, a.c.Replication)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := rawtopic.EnsureDeadLetterTopic(ctx, client, a.c.DeadLetterTopic, a.c.Replication); err != nil {
-		return nil, err
+		return err
 	}
 	init := rawtopic.Init{Cluster: a.c.Cluster, TopicID: id, Partitions: a.c.RawPartitions, Version: rawtopic.Version}
 	if err := rawtopic.WriteInit(ctx, client, a.c.RawTopic, init); err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := rawtopic.CheckInit(ctx, a.c.ClientOpts, a.c.RawTopic, init); err != nil {
-		return nil, err
-	}
-	return client, nil
+	_, err = rawtopic.CheckInit(ctx, a.c.ClientOpts, a.c.RawTopic, init)
+	return err
 }

@@ -36,7 +36,7 @@ const maxUnknown = 1024
 //
 // It is read again
 //
-//   - before the first mutation after one of system_schema: every DDL writes such to the log of every node, ahead of
+//   - before the first mutation behind those of system_schema: every DDL writes such to the log of every node, ahead of
 //     what is written by the new definition;
 //   - at the start of each segment, since Cassandra does not hand over segments without CDC data, and a DDL may have
 //     been in one of those;
@@ -147,17 +147,20 @@ func (t *tables) complain(about string) bool {
 	return true
 }
 
-// passes reports whether a mutation that begins with this table can be passed over without decoding it. It takes note
-// of changes of the schema.
-func (t *tables) passes(id schema.UUID) bool {
+// isDDL reports whether a mutation that begins with this table changes the schema, and takes note of it.
+func (t *tables) isDDL(id schema.UUID) bool {
 	table := t.catalog.ByID(id)
-	if table == nil {
+	if table == nil || table.Keyspace != "system_schema" {
 		return false
 	}
-	if table.Keyspace == "system_schema" {
-		t.stale, t.changed = true, true
-	}
-	return !t.captured[table.Keyspace]
+	t.stale, t.changed = true, true
+	return true
+}
+
+// passes reports whether a mutation that begins with this table can be passed over without decoding it.
+func (t *tables) passes(id schema.UUID) bool {
+	table := t.catalog.ByID(id)
+	return table != nil && !t.captured[table.Keyspace]
 }
 
 // expire says that the schema may have changed.
