@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -191,6 +193,7 @@ func TestPositionIsBehindAcknowledgements(t *testing.T) {
 	n := newNode(t, 4096)
 	k := startKafka(t)
 	r := newRig(t, n, k, a)
+	r.bounds.stop = 100 * time.Millisecond
 	acks := make(chan struct{}, 1000)
 	r.config.Observe = func(int) { acks <- struct{}{} }
 	stop := r.start()
@@ -240,31 +243,32 @@ func TestBoundsWhatIsInFlight(t *testing.T) {
 	a := newTable(t, "shop", "a", 1)
 	n := newNode(t, 4096)
 	k := startKafka(t)
+	r := newRig(t, n, k, a)
+	r.bounds.flight = flightBounds{bytes: 3000, records: 20}
+	registry := prometheus.NewRegistry()
+	r.config.Registerer = registry
+	var acks atomic.Int64
+	r.config.Observe = func(n int) { acks.Add(int64(n)) }
+	stop := r.start()
+	n.write(update{table: a, key: "a"})
+	n.sync()
+	r.await("the broker has the definition", func() bool { return acks.Load() == 1 })
+	var blocked []*kfake.FaultHandle
+	for p := range int32(partitions) {
+		blocked = append(blocked, blockPartition(k, p))
+	}
 	for i := range 1000 {
 		n.write(update{table: a, key: string(rune('a' + i%26)), value: "0123456789"})
 	}
 	n.finish()
-	r := newRig(t, n, k, a)
-	r.run() // the definition is there, only data is refused below
-	r = newRig(t, n, k, a)
-	r.node = newNode(t, 4096)
-	for i := range 1000 {
-		r.node.write(update{table: a, key: string(rune('a' + i%26)), value: "0123456789"})
+	r.await("the log says that Kafka is waited for", func() bool { return r.logged("Kafka does not acknowledge") > 0 })
+	records, bytes, mutations := gather(t, registry, "in_flight_records"), gather(t, registry, "in_flight_bytes"), gather(t, registry, "mutations_total")
+	if records != 20 || bytes > 3000 || mutations != 1+20+1 {
+		t.Errorf("%v records with %v bytes in flight, %v mutations read; expected 20 in flight and one that waits", records, bytes, mutations)
 	}
-	r.node.finish()
-	r.config.CDCRawDirectory = r.node.dir
-	r.bounds.flight = flightBounds{bytes: 4096, records: 20}
-	r.bounds.stop = 100 * time.Millisecond
-	var blocked []*kfake.FaultHandle
-	for p := range int32(partitions) {
-		blocked = append(blocked, k.cluster.Fault(kfake.Fault{
-			Keys: []kmsg.Key{kmsg.Produce}, Topic: rawTopic, Partitions: []int32{p}, Err: kerr.NotEnoughReplicas, Count: -1,
-			When: func(req kmsg.Request) bool { return true },
-		}))
+	if lag, size := gather(t, registry, "lag_bytes"), gather(t, registry, "cdc_raw_bytes"); lag < 50_000 || lag > size {
+		t.Errorf("lag %v of %v bytes", lag, size)
 	}
-	r.config.UntilEnd = false
-	stop := r.start()
-	r.await("the log says that Kafka is waited for", func() bool { return r.logged("Kafka does not acknowledge") > 0 || r.logged("reading") > 0 })
 	for _, b := range blocked {
 		b.Remove()
 	}
@@ -272,6 +276,28 @@ func TestBoundsWhatIsInFlight(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
+	if repeats := r.checkAtLeastOnce(n.written); repeats != 0 {
+		t.Errorf("%d repeats", repeats)
+	}
+	if r.logged("Kafka does not acknowledge") != 1 || r.logged("Kafka acknowledges records again") != 1 {
+		t.Errorf("log %v", r.messages())
+	}
+}
+
+// gather gives the value of a metric without labels.
+func gather(t *testing.T, g prometheus.Gatherer, name string) float64 {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "cassdelta_agent_"+name {
+			return f.Metric[0].GetGauge().GetValue() + f.Metric[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 func TestFinalFailureStopsBeforeIt(t *testing.T) {
