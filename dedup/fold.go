@@ -1,25 +1,180 @@
 package dedup
 
 import (
+	"errors"
+	"fmt"
+
 	"cassdelta/internal/rawtopic"
+	"cassdelta/schema"
 	"cassdelta/state"
 )
+
+// FoldVersion is the version of the fold: of what it makes of records, and of the encodings of what it stores. A state
+// belongs to the version that made it.
+const FoldVersion = 1
 
 // Fold is the state transition of one raw partition: what a raw record does to the rows, and the events that come of
 // it. It is pure: no clock, no look-ups, no configuration, no order of maps; the same records give the same state and
 // the same events, however they are cut into transactions.
 //
-// A Fold keeps things in memory that it derived from the transaction it was given last; after that transaction was
-// discarded it must be told so with Reset.
-type Fold interface {
-	// Apply folds the record at offset, of which done events were emitted before (in earlier transactions), and calls
-	// emit for at most limit further ones, in order. It returns how many it emitted, and whether the record is finished; if
-	// not it is called again with done increased, in the same transaction or a later one.
-	//
-	// A *RecordError concerns this record alone: the transaction holds nothing of it, and the caller puts the record
-	// aside and goes on. Any other error, an error of emit too, is final for the transaction.
-	Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done int64, limit int64, emit func(*Event) error) (emitted int64, finished bool, err error)
+// A Fold keeps things in memory that it derived from the transactions it was given; after one of them was discarded it
+// must be told so with Reset. It is for one goroutine, and in the steady state it does not allocate.
+type Fold struct {
+	partition int32
+	group     uint16
+	stats     Stats
 
-	// Reset forgets what was derived from a discarded transaction.
-	Reset()
+	// Derived from the state, and forgotten by Reset.
+	loaded      bool
+	init        rawtopic.Init
+	initialized bool
+	watermark   int64 // the greatest of all ticks, in microseconds; noWatermark before the first
+	tables      map[schema.UUID]*table
+	definitions map[schema.Hash]*definition
+	cursor      cursor
+
+	call  call
+	work  work
+	parts parts
+}
+
+// call is the call of Apply under way.
+type call struct {
+	tx     *state.Txn
+	offset int64
+	kind   rawtopic.Kind
+	done   int64 // events of the record so far, those of this call included
+	left   int64 // that may still be emitted
+	emit   func(*Event) error
+}
+
+// cursor is how far the last call came within a record that it did not finish. It saves work and is nothing but
+// that: a record that is begun anew on top of its own traces goes through them without an event.
+type cursor struct {
+	valid        bool
+	offset, done int64
+	// row is the number of explicit rows that are finished, and key the last key of a scan that is.
+	row  int
+	scan int
+	key  []byte
+}
+
+// NewFold makes the fold of a raw partition. Its first Apply reads what it needs from the transaction.
+func NewFold(partition int32) *Fold {
+	f := &Fold{partition: partition, group: uint16(partition)}
+	f.Reset()
+	return f
+}
+
+// errFull ends a call of Apply that may emit no more.
+var errFull = errors.New("the limit of events is reached")
+
+// Apply folds the record at offset, of which done events were emitted before (in earlier transactions), and calls
+// emit for at most limit further ones, in order. It returns how many it emitted, and whether the record is finished; if
+// not it is called again with done increased, in the same transaction or a later one.
+//
+// A *RecordError concerns this record alone: the transaction holds nothing of it, and the caller puts the record
+// aside and goes on. Any other error, an error of emit too, is final for the transaction.
+func (f *Fold) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done int64, limit int64, emit func(*Event) error) (emitted int64, finished bool, err error) {
+	f.call = call{tx: tx, offset: offset, kind: rec.Kind, done: done, left: limit, emit: emit}
+	if !f.loaded {
+		if err := f.load(tx); err != nil {
+			return 0, false, err
+		}
+	}
+	if !f.cursor.valid || f.cursor.offset != offset || f.cursor.done != done {
+		f.cursor = cursor{key: f.cursor.key[:0]}
+	}
+	err = f.dispatch(rec)
+	emitted = f.call.done - done
+	f.cursor.valid = err == errFull
+	f.cursor.offset, f.cursor.done = offset, f.call.done
+	switch {
+	case err == errFull:
+		return emitted, false, nil
+	case err != nil:
+		return emitted, false, err
+	}
+	return emitted, true, nil
+}
+
+// dispatch folds a record; errFull says that it is not finished.
+func (f *Fold) dispatch(rec *rawtopic.Record) error {
+	if rec.Kind == rawtopic.KindInit {
+		return f.applyInit(rec.Init)
+	}
+	if !f.initialized {
+		return f.refuse("", "it comes before the partition's Init record; the raw topic does not start where it began, or an agent did not set it up")
+	}
+	switch rec.Kind {
+	case rawtopic.KindHeartbeat:
+		return nil
+	case rawtopic.KindData:
+		return f.applyData(rec.Data)
+	case rawtopic.KindPart:
+		return f.applyPart(rec.Part)
+	case rawtopic.KindSchema:
+		return f.applySchema(rec.Schema)
+	case rawtopic.KindTick:
+		return f.applyTick(rec.Tick)
+	}
+	return f.refuse("", "this version does not handle such records; what it says is not in the state")
+}
+
+// Reset forgets what was derived from a discarded transaction.
+func (f *Fold) Reset() {
+	f.loaded = false
+	f.tables = map[schema.UUID]*table{}
+	f.definitions = map[schema.Hash]*definition{}
+	f.cursor = cursor{key: f.cursor.key[:0]}
+}
+
+// Stats returns the counters. The caller must not change UnsupportedTables.
+func (f *Fold) Stats() Stats { return f.stats }
+
+// RecordError says that a record cannot be folded, and that nothing of it is in the state.
+type RecordError struct {
+	// Partition and Offset are those of the record in the raw topic.
+	Partition int32
+	Offset    int64
+	Kind      rawtopic.Kind
+	// Table is keyspace.table, empty if it is not known.
+	Table string
+	// Reason says what was expected and found.
+	Reason string
+}
+
+func (e *RecordError) Error() string {
+	of := ""
+	if e.Table != "" {
+		of = " of table " + e.Table
+	}
+	return fmt.Sprintf("raw partition %d, offset %d: %s record%s: %s", e.Partition, e.Offset, kindName(e.Kind), of, e.Reason)
+}
+
+var kindNames = [...]string{
+	rawtopic.KindData: "Data", rawtopic.KindPart: "Part", rawtopic.KindInit: "Init", rawtopic.KindSchema: "Schema",
+	rawtopic.KindTick: "Tick", rawtopic.KindHeartbeat: "Heartbeat", rawtopic.KindTruncate: "Truncate",
+	rawtopic.KindDrop: "Drop", rawtopic.KindSeedBegin: "SeedBegin", rawtopic.KindSeedEnd: "SeedEnd",
+	rawtopic.KindAgentJoined: "AgentJoined", rawtopic.KindAgentRetired: "AgentRetired",
+}
+
+func kindName(k rawtopic.Kind) string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", k)
+}
+
+// refuse makes the error about the record under way.
+func (f *Fold) refuse(table, format string, args ...any) error {
+	return &RecordError{
+		Partition: f.partition, Offset: f.call.offset, Kind: f.call.kind, Table: table, Reason: fmt.Sprintf(format, args...),
+	}
+}
+
+// stored wraps what is wrong with a value of the state.
+func (f *Fold) stored(key []byte, err error) error {
+	return fmt.Errorf("raw partition %d, offset %d: the state is damaged: key %x: %w; "+
+		"move its directory away, the state is then built again from the raw topic", f.partition, f.call.offset, key, err)
 }

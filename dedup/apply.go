@@ -1,0 +1,198 @@
+package dedup
+
+import (
+	"bytes"
+
+	"cassdelta/commitlog"
+	"cassdelta/internal/rawtopic"
+	"cassdelta/state"
+)
+
+// applyData folds an update of a partition, in an order that makes it harmless to begin anew on top of a part of it:
+// the static row and the rows that it writes, each merged as a whole; then what else its deletions cover; at the end the deletions
+// themselves. A row that was merged before is not altered again, and one that lost what a deletion covers has no more to lose.
+func (f *Fold) applyData(d *rawtopic.Data) error {
+	supported, err := f.prepare(d)
+	if err != nil {
+		return err
+	}
+	if !supported {
+		f.countUnsupported(f.work.table)
+		return nil
+	}
+	if len(f.work.table.schema.ClusteringColumns()) == 0 {
+		err = f.applySingle(d)
+	} else {
+		err = f.applyPartition(d)
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case f.call.done > 0:
+		f.stats.Changed++
+	case f.work.altered:
+		f.stats.Silent++
+	case f.work.beaten:
+		f.stats.Shadowed++
+	default:
+		f.stats.Copies++
+	}
+	return nil
+}
+
+func (f *Fold) countUnsupported(t *table) {
+	f.stats.Unsupported++
+	if t.reported == 0 {
+		f.stats.UnsupportedTables = append(f.stats.UnsupportedTables,
+			UnsupportedTable{Table: t.schema.FullName(), Reason: t.unsupported})
+		t.reported = len(f.stats.UnsupportedTables)
+	}
+	f.stats.UnsupportedTables[t.reported-1].Records++
+}
+
+// applySingle folds an update of a table without clustering. A partition has one row there, and its deletion is the
+// row's: so there is no header to look for.
+func (f *Fold) applySingle(d *rawtopic.Data) error {
+	w := &f.work
+	if len(d.Rows) == 0 && d.Deletion.IsLive() {
+		return nil
+	}
+	if len(d.Rows) > 0 {
+		f.take(&d.Rows[0])
+	} else {
+		w.in.reset()
+	}
+	w.in.deletion = strongest(d.Deletion, w.in.deletion)
+	w.rowKey = append(append(w.rowKey[:0], w.prefix...), byte(state.KindRow))
+	return f.mergeRow(commitlog.LiveDeletion, commitlog.LiveDeletion, false)
+}
+
+// applyPartition folds an update of a table with clustering.
+func (f *Fold) applyPartition(d *rawtopic.Data) error {
+	w := &f.work
+	if err := f.readHeader(); err != nil {
+		return err
+	}
+	partition := strongest(d.Deletion, w.header.deletion)
+	if d.Static != nil && f.cursor.row == 0 {
+		f.take(d.Static)
+		w.rowKey = append(append(w.rowKey[:0], w.prefix...), byte(state.KindStatic))
+		if err := f.mergeRow(partition, w.header.deletion, true); err != nil {
+			return err
+		}
+	}
+	for i := max(f.cursor.row-1, 0); i < len(d.Rows); i++ {
+		f.cursor.row = i + 1
+		f.take(&d.Rows[i])
+		clustering := w.bytes(w.rows[i])
+		w.rowKey = append(append(w.rowKey[:0], w.prefix...), byte(state.KindRow))
+		w.rowKey = append(w.rowKey, clustering...)
+		known, err := f.rangeOver(clustering)
+		if err != nil {
+			return err
+		}
+		known = strongest(known, w.header.deletion)
+		cover := strongest(strongest(known, partition), w.rangeOver(clustering))
+		if err := f.mergeRow(cover, known, false); err != nil {
+			return err
+		}
+	}
+	f.cursor.row = len(d.Rows) + 1
+	if err := f.deleteCovered(); err != nil {
+		return err
+	}
+	return f.storeDeletions()
+}
+
+// take makes work.in what the record writes to a row.
+func (f *Fold) take(written *commitlog.Row) {
+	dropped, late := f.work.in.take(&f.work, written, f.now())
+	f.stats.DroppedColumn += dropped
+	f.stats.Late += late
+}
+
+// mergeRow merges work.in into the row at work.rowKey. Cover is the strongest deletion of the partition and of ranges over
+// the row, known the same before this record.
+func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
+	w := &f.work
+	value, err := f.call.tx.Get(w.rowKey)
+	if err != nil {
+		return err
+	}
+	expiry, err := f.decodeOld(w.rowKey, value, static)
+	if err != nil {
+		return err
+	}
+	beaten := w.merged.merge(&w.old, &w.in, cover, f.now())
+	w.beaten = w.beaten || beaten
+	ch := compare(&w.old, &w.merged, max(cover.Timestamp, w.old.deletion.Timestamp, w.in.deletion.Timestamp))
+	switch {
+	case ch.event():
+		err = f.emitChange(&ch, static)
+	case value == nil && !ch.after && !static && w.in.deletion.Timestamp > known.Timestamp:
+		err = f.emitUnseen(w.in.deletion.Timestamp)
+	}
+	if err != nil {
+		return err
+	}
+	return f.storeRow(value, expiry)
+}
+
+// decodeOld makes work.old the row with this value, or the row of which nothing was seen if that is nil. It returns the
+// row's earliest expiry, which has a timer.
+func (f *Fold) decodeOld(key, value []byte, static bool) (expiry int64, err error) {
+	w := &f.work
+	if value == nil {
+		w.old.reset()
+		return noExpiry, nil
+	}
+	clustering := 0
+	if !static {
+		clustering = len(w.table.schema.ClusteringColumns())
+	}
+	if err := decodeRow(value, clustering, &w.old); err != nil {
+		return 0, f.stored(key, err)
+	}
+	if n := len(w.old.cells); n > 0 && int(w.old.cells[n-1].id) >= len(w.table.columns) {
+		return 0, f.stored(key, errNoColumn)
+	}
+	expiry = w.old.expiry()
+	if w.table.drops {
+		w.old.forget(w.table)
+	}
+	return expiry, nil
+}
+
+// storeRow writes work.merged to work.rowKey, where value is, and moves the row's timer. Expiry is that of value.
+func (f *Fold) storeRow(value []byte, expiry int64) error {
+	w := &f.work
+	w.value = appendRow(w.value[:0], &w.merged)
+	if value != nil && bytes.Equal(value, w.value) {
+		return nil
+	}
+	w.altered = true
+	if err := f.call.tx.Set(w.rowKey, w.value); err != nil {
+		return err
+	}
+	return f.moveTimer(expiry, w.merged.expiry())
+}
+
+// moveTimer replaces the timer of the row at work.rowKey.
+func (f *Fold) moveTimer(from, to int64) error {
+	if from == to {
+		return nil
+	}
+	w := &f.work
+	if from != noExpiry {
+		w.key1 = state.Timer(w.key1[:0], f.group, from, w.rowKey)
+		if err := f.call.tx.Delete(w.key1); err != nil {
+			return err
+		}
+	}
+	if to == noExpiry {
+		return nil
+	}
+	w.key1 = state.Timer(w.key1[:0], f.group, to, w.rowKey)
+	return f.call.tx.Set(w.key1, nil)
+}

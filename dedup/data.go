@@ -1,0 +1,314 @@
+package dedup
+
+import (
+	"bytes"
+	"fmt"
+
+	"cassdelta/commitlog"
+	"cassdelta/internal/rawtopic"
+	"cassdelta/schema"
+	"cassdelta/state"
+)
+
+// work is memory for the record under way, used again for the next.
+type work struct {
+	// What prepare makes of a data record.
+	definition *definition
+	table      *table
+	data       *rawtopic.Data
+	origin     rawtopic.Origin
+	key        []byte   // of the partition
+	partition  [][]byte // the values in it
+	prefix     []byte   // what all keys of the partition start with
+	arena      []byte   // comparable forms of clusterings and of bounds
+	rows       []place  // by index in Data.Rows: the clustering in the arena
+	ranges     []span   // in order
+
+	header  header // of the partition, before this record
+	altered bool   // the state is
+	beaten  bool   // something in the record is
+
+	old, in, merged row
+	before, after   [][]byte
+	event           Event
+
+	key1, key2, rowKey []byte
+	from, to           []byte
+	value              []byte
+	batch              batch
+	pieces             []piece
+}
+
+// place is a slice of the arena.
+type place struct{ from, to int }
+
+// span is a range of clusterings: those whose comparable form is from or greater and less than to. Both are places in
+// the arena.
+type span struct {
+	from, to place
+	deletion commitlog.Deletion
+}
+
+// keptMemory bounds, in elements or bytes, what is kept of a slice from one record to the next, so that one giant does
+// not occupy memory for ever.
+const keptMemory = 1 << 16
+
+func reuse[T any](s []T) []T {
+	if cap(s) > keptMemory {
+		return nil
+	}
+	return s[:0]
+}
+
+func (w *work) bytes(p place) []byte { return w.arena[p.from:p.to] }
+
+// prepare checks a data record as a whole, before anything of it is folded. It returns false if its table is not
+// supported.
+func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
+	w := &f.work
+	w.altered, w.beaten = false, false
+	w.data, w.key, w.origin = d, d.Key, d.Origin
+	w.arena, w.rows, w.ranges = reuse(w.arena), reuse(w.rows), reuse(w.ranges)
+	w.value, w.prefix = reuse(w.value), reuse(w.prefix)
+	def, err := f.definition(d.Schema)
+	if err != nil {
+		return false, err
+	}
+	if def == nil {
+		return false, f.refuse("", "expected the definition %v before it, found none; it cannot be decoded without", d.Schema)
+	}
+	w.definition, w.table = def, def.table
+	if def.table.unsupported != "" {
+		return false, nil
+	}
+	token := schema.Token(d.Key)
+	if p := rawtopic.Partition(token, f.init.Partitions); p != f.partition {
+		return false, f.refuse(w.name(), "its partition key %x belongs into raw partition %d of %d", d.Key, p, f.init.Partitions)
+	}
+	if reason := w.check(); reason != "" {
+		return false, f.refuse(w.name(), "%s", reason)
+	}
+	w.prefix = state.Partition(w.prefix, f.group, def.schema.ID, token, d.Key)
+	return true, nil
+}
+
+func (w *work) name() string { return w.definition.schema.FullName() }
+
+// check returns what is wrong with the record, "" if nothing is.
+func (w *work) check() string {
+	d, def := w.data, w.definition
+	var err error
+	if w.partition, err = def.schema.SplitPartitionKey(w.partition[:0], d.Key); err != nil {
+		return err.Error()
+	}
+	for i := range w.partition {
+		if err := def.schema.Columns[i].Type.Validate(w.partition[i]); err != nil {
+			return fmt.Sprintf("partition key column %s: %v", def.schema.Columns[i].Name, err)
+		}
+	}
+	clustering := len(def.schema.ClusteringColumns())
+	if d.Static != nil {
+		if !d.Static.Deletion.IsLive() || d.Static.Liveness.Timestamp != commitlog.NoTimestamp || len(d.Static.Clustering) > 0 {
+			return "expected nothing but cells in the static row, found a clustering, a liveness or a deletion"
+		}
+		if reason := w.checkRow(d.Static, schema.Static); reason != "" {
+			return "static row: " + reason
+		}
+	}
+	if clustering == 0 && (len(d.Rows) > 1 || len(d.Ranges) > 0) {
+		return fmt.Sprintf("expected at most one row in a table without clustering, found %d rows and %d ranges", len(d.Rows), len(d.Ranges))
+	}
+	for i := range d.Rows {
+		r := &d.Rows[i]
+		if len(r.Clustering) != clustering {
+			return fmt.Sprintf("row %d: expected %d clustering values, found %d", i, clustering, len(r.Clustering))
+		}
+		at := len(w.arena)
+		if reason := w.appendClustering(r.Clustering); reason != "" {
+			return fmt.Sprintf("row %d: %s", i, reason)
+		}
+		w.rows = append(w.rows, place{at, len(w.arena)})
+		if reason := w.checkRow(r, schema.Regular); reason != "" {
+			return fmt.Sprintf("row %d: %s", i, reason)
+		}
+	}
+	for i := range d.Ranges {
+		if reason := w.checkRange(&d.Ranges[i]); reason != "" {
+			return fmt.Sprintf("range %d: %s", i, reason)
+		}
+	}
+	return ""
+}
+
+// appendClustering appends the comparable form of the clustering, or of its first columns, to the arena.
+func (w *work) appendClustering(values [][]byte) string {
+	columns := w.definition.schema.ClusteringColumns()
+	for i, v := range values {
+		c := &columns[i]
+		if v == nil {
+			return fmt.Sprintf("clustering column %s is null, as in tables with COMPACT STORAGE only", c.Name)
+		}
+		err := c.Type.Validate(v)
+		if err == nil {
+			w.arena, err = c.Type.AppendComparable(w.arena, v, c.Desc)
+		}
+		if err != nil {
+			return fmt.Sprintf("clustering column %s: %v", c.Name, err)
+		}
+	}
+	return ""
+}
+
+// checkRow checks the content of a row.
+func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
+	if r.Shadowable {
+		return "its deletion is shadowable, as in materialized views only"
+	}
+	l := &r.Liveness
+	if l.TTL < 0 || (l.TTL != 0) != (l.ExpiresAt != commitlog.NoDeletionTime) || l.TTL != 0 && l.Timestamp == commitlog.NoTimestamp {
+		return fmt.Sprintf("expected a liveness with a TTL and an expiry or with neither, found %d and %d", l.TTL, l.ExpiresAt)
+	}
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		if c.Column >= len(w.definition.columns) {
+			return fmt.Sprintf("cell %d: expected a column number below %d, found %d", i, len(w.definition.columns), c.Column)
+		}
+		ref := &w.definition.columns[c.Column]
+		if ref.kind != kind {
+			return fmt.Sprintf("cell %d: expected a %v column, found the %v column %s", i, kind, ref.kind, ref.name)
+		}
+		if w.table.columns[ref.id].gone(c.Timestamp) {
+			continue
+		}
+		reason := ""
+		switch {
+		case c.Path != nil:
+			reason = "it has a path, as cells of collections and user types that are not frozen have"
+		case c.Timestamp == commitlog.NoTimestamp:
+			reason = "it has no write time"
+		case c.TTL < 0 || c.TTL != 0 && (c.Deleted || c.LocalTime == commitlog.NoDeletionTime):
+			reason = fmt.Sprintf("its TTL is %d, expected one with an expiry and a value, or 0", c.TTL)
+		case c.TTL == 0 && !c.Deleted && c.LocalTime != commitlog.NoDeletionTime:
+			reason = "it has an expiry and no TTL"
+		case !c.Deleted && c.Value == nil:
+			reason = "it has no value and is no tombstone"
+		case !c.Deleted:
+			if err := ref.typ.Validate(c.Value); err != nil {
+				reason = err.Error()
+			}
+		}
+		if reason != "" {
+			return fmt.Sprintf("column %s: %s", ref.name, reason)
+		}
+	}
+	for _, c := range r.ComplexDeletions {
+		if c.Column >= len(w.definition.columns) {
+			return fmt.Sprintf("expected a column number below %d, found %d", len(w.definition.columns), c.Column)
+		}
+		ref := &w.definition.columns[c.Column]
+		if ref.kind != kind || !w.table.columns[ref.id].gone(c.Timestamp) {
+			return fmt.Sprintf("column %s has a deletion of its elements, and its type is %s", ref.name, ref.typ.CQL())
+		}
+	}
+	return ""
+}
+
+// boundAfter stands behind the comparable form of a prefix: greater than the clusterings that begin with the prefix, and
+// not greater than any that follows them.
+const boundAfter = 0xff
+
+// checkRange puts the bounds of a range into the arena, unless it is empty. The ranges of a record are in order and do not overlap.
+func (w *work) checkRange(r *rawtopic.Range) string {
+	if r.Deletion.IsLive() {
+		return "it has no deletion"
+	}
+	var bounds [2]place
+	for i, b := range [2]*rawtopic.Bound{&r.Start, &r.End} {
+		if n := len(w.definition.schema.ClusteringColumns()); len(b.Prefix) > n {
+			return fmt.Sprintf("a bound has %d values, and the table %d clustering columns", len(b.Prefix), n)
+		}
+		at := len(w.arena)
+		if reason := w.appendClustering(b.Prefix); reason != "" {
+			return reason
+		}
+		// A start is before what it includes, an end after.
+		if after := b.Inclusive == (i == 1); after || i == 1 && len(b.Prefix) == 0 {
+			w.arena = append(w.arena, boundAfter)
+		}
+		bounds[i] = place{at, len(w.arena)}
+	}
+	s := span{from: bounds[0], to: bounds[1], deletion: r.Deletion}
+	if len(r.Start.Prefix) == 0 {
+		s.from.to = s.from.from // everything is after the start of the partition
+	}
+	if bytes.Compare(w.bytes(s.from), w.bytes(s.to)) >= 0 {
+		return ""
+	}
+	if n := len(w.ranges); n > 0 && bytes.Compare(w.bytes(w.ranges[n-1].to), w.bytes(s.from)) > 0 {
+		return "it begins before the end of the range before it"
+	}
+	w.ranges = append(w.ranges, s)
+	return ""
+}
+
+// take makes r the row that the record writes, with the columns' ids and without cells of dropped columns. It returns
+// how many cells those were, and how many cells and livenesses were past their expiry at the second now.
+func (r *row) take(w *work, written *commitlog.Row, now int64) (dropped, late int64) {
+	r.reset()
+	r.clustering = append(r.clustering, written.Clustering...)
+	r.liveness.Liveness = written.Liveness
+	r.deletion = written.Deletion
+	if r.liveness.expiring() && (r.liveness.ExpiresAt <= now || r.liveness.TTL == commitlog.ExpiredLivenessTTL) {
+		r.liveness.expired = true
+		late++
+	}
+	for i := range written.Cells {
+		from := &written.Cells[i]
+		id := w.definition.columns[from.Column].id
+		if w.table.columns[id].gone(from.Timestamp) {
+			dropped++
+			continue
+		}
+		c := cell{id: id, timestamp: from.Timestamp, ttl: from.TTL, local: from.LocalTime, value: from.Value}
+		switch {
+		case from.Deleted:
+			c.kind = cellTombstone
+		case from.TTL != 0 && from.LocalTime <= now:
+			c.kind, c.value = cellExpired, nil
+			late++
+		case from.TTL != 0:
+			c.kind = cellExpiring
+		}
+		r.add(c)
+	}
+	return dropped, late
+}
+
+// add puts a cell in its place among the cells of r, which nearly always is behind them.
+func (r *row) add(c cell) {
+	at := len(r.cells)
+	for at > 0 && r.cells[at-1].id > c.id {
+		at--
+	}
+	if at > 0 && r.cells[at-1].id == c.id {
+		if cellCompare(&c, &r.cells[at-1]) > 0 {
+			r.cells[at-1] = c
+		}
+		return
+	}
+	r.cells = append(r.cells, cell{})
+	copy(r.cells[at+1:], r.cells[at:])
+	r.cells[at] = c
+}
+
+// forget removes the cells of columns that were dropped after they were written.
+func (r *row) forget(t *table) {
+	kept := r.cells[:0]
+	for i := range r.cells {
+		c := &r.cells[i]
+		if int(c.id) < len(t.columns) && !t.columns[c.id].gone(c.timestamp) {
+			kept = append(kept, *c)
+		}
+	}
+	r.cells = kept
+}

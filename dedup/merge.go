@@ -1,0 +1,147 @@
+package dedup
+
+import (
+	"bytes"
+
+	"cassdelta/commitlog"
+)
+
+// This file is Cassandra's reconciliation, as of 4.0 to 5.0: the merge of what two writes left of one row. It is
+// commutative, associative and idempotent, which is what makes copies harmless. docs/merge.md states the rules.
+
+// supersedes reports whether deletion d replaces e. Source: DeletionTime.supersedes.
+func supersedes(d, e commitlog.Deletion) bool {
+	return d.Timestamp > e.Timestamp || d.Timestamp == e.Timestamp && !d.IsLive() && d.LocalTime > e.LocalTime
+}
+
+// strongest is the one of d and e that supersedes the other.
+func strongest(d, e commitlog.Deletion) commitlog.Deletion {
+	if supersedes(d, e) {
+		return d
+	}
+	return e
+}
+
+// livenessSupersedes reports whether l replaces m. Source: LivenessInfo.supersedes; of two that differ in nothing but
+// the TTL, Cassandra keeps either and this keeps the one with the longer.
+func livenessSupersedes(l, m *liveness) bool {
+	if l.Timestamp != m.Timestamp {
+		return l.Timestamp > m.Timestamp
+	}
+	if a, b := l.TTL == commitlog.ExpiredLivenessTTL, m.TTL == commitlog.ExpiredLivenessTTL; a != b {
+		return a
+	}
+	if (l.TTL != 0) != (m.TTL != 0) {
+		return l.TTL != 0
+	}
+	if l.ExpiresAt != m.ExpiresAt {
+		return l.ExpiresAt > m.ExpiresAt
+	}
+	return l.TTL > m.TTL
+}
+
+// cellCompare orders two cells of one column by what wins: positive if c does, 0 if they are the same. Source:
+// Cells.resolveRegular; of two that differ in nothing but the TTL, Cassandra keeps either and this keeps the one with the longer.
+func cellCompare(c, d *cell) int {
+	if c.timestamp != d.timestamp {
+		return sign(c.timestamp > d.timestamp)
+	}
+	// What is a tombstone or will be one beats what lives for ever, whatever the time is.
+	if a, b := c.kind != cellLive, d.kind != cellLive; a != b {
+		return sign(a)
+	}
+	if a, b := c.kind == cellTombstone, d.kind == cellTombstone; a != b {
+		return sign(a)
+	}
+	if c.local != d.local {
+		return sign(c.local > d.local)
+	}
+	if order := bytes.Compare(c.value, d.value); order != 0 {
+		return order
+	}
+	if c.ttl != d.ttl {
+		return sign(c.ttl > d.ttl)
+	}
+	return 0
+}
+
+func sign(greater bool) int {
+	if greater {
+		return 1
+	}
+	return -1
+}
+
+// isExpiryOf reports whether tombstone c is what Cassandra makes of the expiring cell d once it has expired (when it
+// compacts or streams it): the same time stamp, and deleted when d was written. Source: BufferCell.purge.
+func (c *cell) isExpiryOf(d *cell) bool {
+	return c.kind == cellTombstone && (d.kind == cellExpiring || d.kind == cellExpired) &&
+		c.timestamp == d.timestamp && c.local == d.local-int64(d.ttl)
+}
+
+// merge makes m the merge of old and in, of which what cover deletes is gone. Cover is the strongest deletion of the
+// partition and of ranges over the row. Now is the second up to which time has come. m shares the values of old and in, and
+// must be neither of them. It reports whether something of in was beaten: it lost against something else, or is deleted.
+// Source: Row.Merger.
+func (m *row) merge(old, in *row, cover commitlog.Deletion, now int64) (beaten bool) {
+	m.reset()
+	m.clustering = append(m.clustering, old.clustering...)
+	if len(old.clustering) == 0 {
+		m.clustering = append(m.clustering, in.clustering...)
+	}
+
+	deletion := strongest(in.deletion, old.deletion)
+	beaten = !in.deletion.IsLive() && deletion != in.deletion
+	active := cover
+	if supersedes(deletion, cover) {
+		m.deletion, active = deletion, deletion
+	} else if !in.deletion.IsLive() && in.deletion != cover {
+		beaten = true
+	}
+
+	live := old.liveness
+	if livenessSupersedes(&in.liveness, &live) {
+		live = in.liveness
+	} else if in.liveness.Timestamp != commitlog.NoTimestamp && in.liveness != live {
+		beaten = true
+	}
+	if live.Timestamp > active.Timestamp {
+		m.liveness = live
+	} else if in.liveness.Timestamp != commitlog.NoTimestamp {
+		beaten = true
+	}
+
+	a, b := old.cells, in.cells
+	for len(a) > 0 || len(b) > 0 {
+		var c *cell
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0].id < b[0].id:
+			c, a = &a[0], a[1:]
+		case len(a) == 0 || b[0].id < a[0].id:
+			c, b = &b[0], b[1:]
+			beaten = beaten || c.timestamp <= active.Timestamp
+		default:
+			c = &a[0]
+			if order := cellCompare(&b[0], c); order < 0 {
+				beaten = true
+			} else if order > 0 && !foreseen(&b[0], c, now) {
+				c = &b[0]
+			}
+			beaten = beaten || b[0].timestamp <= active.Timestamp
+			a, b = a[1:], b[1:]
+		}
+		if c.timestamp > active.Timestamp {
+			m.cells = append(m.cells, *c)
+		}
+	}
+	return beaten
+}
+
+// foreseen reports whether tombstone c is the expiry of cell d, which is alive, come early: from a node that has
+// compacted what we have not yet seen expire. It is then left to the tick, so that all that expires in a row at one second
+// goes at once and makes one event. The same tombstone also comes of a deletion in the second of the write that has the
+// write's very time stamp; that one takes effect at once. The two are told apart by the time: a deletion comes soon after
+// the write, an expiry late in the cell's life.
+func foreseen(c, d *cell, now int64) bool {
+	return d.kind == cellExpiring && c.isExpiryOf(d) && now >= d.local-int64(d.ttl)/2
+}
