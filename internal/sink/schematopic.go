@@ -77,12 +77,15 @@ func (s *schemaTopic) readToEnd(ctx context.Context) error {
 
 // end is the offset behind the last record, 0 if there is no topic.
 func (s *schemaTopic) end(ctx context.Context) (int64, error) {
+	if _, err := describeTopic(ctx, s.client, s.name); err != nil {
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			err = nil
+		}
+		return 0, err
+	}
 	ends, err := kadm.NewClient(s.client).ListEndOffsets(ctx, s.name)
 	if err == nil {
 		err = ends.Error()
-	}
-	if errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return 0, nil
 	}
 	end, _ := ends.Lookup(s.name, 0)
 	return end.Offset, err
