@@ -38,7 +38,7 @@ func (t *Txn) merge(iter *pebble.Iterator, from, to []byte, fn func(key, value [
 	order := t.o.sorted()
 	order = order[t.o.search(order, from):]
 	order = order[:t.o.search(order, to)]
-	stored := iter.SeekGE(from)
+	stored := iter.First() // within its bounds
 	for stored || len(order) > 0 {
 		var key, value []byte
 		side := 1 // -1: the store's key is next, 1: the transaction's, 0: both are the same
@@ -77,6 +77,9 @@ func (t *Txn) merge(iter *pebble.Iterator, from, to []byte, fn func(key, value [
 // iterator returns the transaction's iterator, or one for this scan alone if it is within another scan. The store does not change
 // while the transaction is open, so one iterator serves all its scans.
 func (t *Txn) iterator(from, to []byte) (*pebble.Iterator, error) {
+	if len(from) == 0 {
+		from = nil // an empty bound is no bound to Pebble
+	}
 	if t.scanning == 0 && t.iter != nil {
 		t.iter.SetBounds(from, to)
 		return t.iter, nil

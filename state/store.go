@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"sync"
 	"sync/atomic"
@@ -59,8 +60,8 @@ func Open(dir string, id Identity, opts Options) (*Store, error) {
 		return nil, err
 	}
 	opts.setDefaults()
-	if err := opts.FS.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("state: making the directory: %w", err)
+	if err := makeDirectory(dir, opts.FS); err != nil {
+		return nil, fmt.Errorf("state: making the directory %s: %w", dir, err)
 	}
 	if err := checkDirectory(dir, opts.FS); err != nil {
 		return nil, err
@@ -96,6 +97,36 @@ func (o *Options) setDefaults() {
 	if o.now == nil {
 		o.now = time.Now
 	}
+}
+
+// makeDirectory makes a directory and what is missing above it, so that a crash does not lose it.
+func makeDirectory(dir string, fs vfs.FS) error {
+	var parents []string
+	for path := dir; ; path = parents[len(parents)-1] {
+		if _, err := fs.Stat(path); err == nil {
+			break
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		parent := fs.PathDir(path)
+		if parent == path {
+			break
+		}
+		parents = append(parents, parent)
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, parent := range parents {
+		d, err := fs.OpenDir(parent)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pebbleFile matches what Pebble leaves in a directory before there is a store in it.
