@@ -108,16 +108,13 @@ func enoughDigits(digits []byte, exponent int, f float64, bits int) bool {
 	if err != nil {
 		return true
 	}
-	next := math.Nextafter(f, math.MaxFloat64)
-	if bits == 32 {
-		next = float64(math.Nextafter32(float32(f), math.MaxFloat32))
-	}
 	exact := new(big.Float).SetPrec(precision).SetFloat64(f)
-	limit := new(big.Float).SetPrec(precision).SetFloat64(next)
-	limit.Sub(limit, exact)
+	distance := max(exp-53, -1074) // the distance to the next greater number is 2 to this
+	if bits == 32 {
+		distance = max(exp-24, -149)
+	}
+	limit := new(big.Float).SetMantExp(big.NewFloat(1), distance-1)
 	if power {
-		limit.SetMantExp(limit, -2)
-	} else {
 		limit.SetMantExp(limit, -1)
 	}
 	printed.Sub(printed, exact)

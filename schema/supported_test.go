@@ -1,0 +1,42 @@
+package schema
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestUnsupported(t *testing.T) {
+	regular := func(typ *Type) []Column { return []Column{{Name: "The Value", Kind: Regular, Type: typ}} }
+	compound := []string{"compound"}
+	type unsupported struct {
+		columns []Column
+		flags   []string
+		view    bool
+		want    []string // what the reason must name
+	}
+	cases := []unsupported{
+		{nil, nil, false, []string{"COMPACT STORAGE"}},
+		{nil, []string{"dense"}, false, []string{"COMPACT STORAGE"}},
+		{nil, []string{"compound", "dense"}, false, []string{"COMPACT STORAGE"}},
+		{nil, []string{"compound", "super"}, false, []string{"COMPACT STORAGE"}},
+		{nil, compound, true, []string{"materialized view"}},
+	}
+	for _, typ := range append(unsupportedTypes, nativeTypes["empty"],
+		&Type{Kind: KindUDT, Name: "place", Frozen: true}, &Type{Kind: KindMap, Frozen: true, Elems: []*Type{{Kind: KindInt}, {Kind: KindInt}}}) {
+		cases = append(cases, unsupported{regular(typ), compound, false, []string{`"The Value"`, typ.CQL()}})
+	}
+	for _, c := range cases {
+		table := *keyTable(t, 1, c.columns...)
+		table.Flags, table.View = c.flags, c.view
+		reason := table.Unsupported()
+		if reason == "" || slices.ContainsFunc(c.want, func(word string) bool { return !strings.Contains(reason, word) }) {
+			t.Errorf("flags %v, view %v, columns %v: %q does not name %q", c.flags, c.view, c.columns, reason, c.want)
+		}
+	}
+	for _, typ := range valueTypes {
+		if reason := keyTable(t, 1, regular(typ)...).Unsupported(); reason != "" {
+			t.Errorf("%s: %s", typ.CQL(), reason)
+		}
+	}
+}
