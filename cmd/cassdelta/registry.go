@@ -1,10 +1,20 @@
 package main
 
+import "cassdelta/schema/registry"
+
 // registryFlags say which schema registry to use. A verb that does has the field
 //
 //	Registry registryFlags `embed:"" prefix:"registry-"`
 type registryFlags struct {
-	URL      string `name:"url" placeholder:"URL" help:"Base of a schema registry with the Confluent API. Empty: schemas are kept in the topic PREFIX.schemas."`
-	Username string `and:"registry-login" placeholder:"NAME" help:"User to log in as. Empty: none."`
-	Password string `and:"registry-login" placeholder:"SECRET" help:"Password of the user; better given by the environment or the configuration file, since command lines are public."`
+	URLs     []string `name:"url" placeholder:"URL,..." help:"Schema registry with the Confluent API, or several that are equal. None: schemas are in the topic PREFIX.schemas."`
+	Username string   `and:"registry-login" placeholder:"NAME" help:"User to log in as. Empty: none."`
+	Password string   `and:"registry-login" placeholder:"SECRET" help:"Password of the user; better given by the environment or the configuration file, since command lines are public."`
+}
+
+// client makes a client; nil if no registry is given.
+func (f *registryFlags) client() (*registry.Client, error) {
+	if len(f.URLs) == 0 {
+		return nil, nil
+	}
+	return registry.New(registry.Config{URLs: f.URLs, Username: f.Username, Password: f.Password})
 }
