@@ -2,9 +2,17 @@ package state
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 var testIdentity = Identity{Topic: "raw", TopicID: [16]byte{1, 2}, Partition: 3, Partitions: 32, FoldVersion: 1}
@@ -45,5 +53,363 @@ func TestReopen(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// wantError fails unless err holds all the words: errors say where, what was found, what was expected, and what to do.
+func wantError(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, expected one of %q", words)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%v\ndoes not say %q", err, word)
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	fs := vfs.NewMem()
+	openAs := func(id Identity) error {
+		s, err := Open("dir", id, Options{FS: fs})
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	}
+	if err := openAs(testIdentity); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		alter func(*Identity)
+		words []string
+	}{
+		{func(id *Identity) { id.Topic = "other" }, []string{"topic raw", "topic other"}},
+		{func(id *Identity) { id.TopicID[0] = 9 }, []string{"id 0102", "id 0902", "made again"}},
+		{func(id *Identity) { id.Partition = 4 }, []string{"partition 3 of 32", "partition 4 of 32"}},
+		{func(id *Identity) { id.Partitions = 64 }, []string{"of 32", "of 64"}},
+		{func(id *Identity) { id.FoldVersion = 2 }, []string{"fold version 1", "fold version 2", "rules changed"}},
+	} {
+		id := testIdentity
+		test.alter(&id)
+		wantError(t, openAs(id), append(test.words, "dir holds", "expected", "away")...)
+	}
+	for _, id := range []Identity{
+		{Partitions: 1},
+		{Topic: "raw"},
+		{Topic: "raw", Partitions: StoreGroup + 1},
+		{Topic: "raw", Partitions: 2, Partition: 2},
+		{Topic: "raw", Partitions: 2, Partition: -1},
+	} {
+		wantError(t, openAs(id))
+	}
+	if err := openAs(testIdentity); err != nil {
+		t.Fatal("after the refusals:", err)
+	}
+}
+
+func TestLocked(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir, testIdentity, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(dir, testIdentity, Options{})
+	wantError(t, err, dir, "has it open", "stop it")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal("the second close:", err)
+	}
+	if s, err = Open(dir, testIdentity, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestForeignDirectories(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "notes.txt")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(dir, testIdentity, Options{})
+	wantError(t, err, dir, "notes.txt", "expected an empty directory", "a directory of its own")
+	_, err = Open(file, testIdentity, Options{})
+	wantError(t, err, "notes.txt")
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
+		t.Fatalf("a refused directory holds %v, %v", names, err)
+	}
+
+	fs := vfs.NewMem()
+	db, err := pebble.Open("pebble", &pebble.Options{FS: fs, Logger: logger{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Set([]byte("a"), []byte("b"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open("pebble", testIdentity, Options{FS: fs})
+	wantError(t, err, "something else", "no identity", "a directory of its own")
+}
+
+func TestDamagedMeta(t *testing.T) {
+	for name, words := range map[string][]string{
+		"identity": {"dir", "identity", "move the directory away"},
+		"position": {"dir", "position", "expected 16", "move the directory away"},
+	} {
+		fs := vfs.NewMem()
+		s := openTest(t, Options{FS: fs})
+		group := uint16(StoreGroup)
+		if name == "position" {
+			group = uint16(testIdentity.Partition)
+		}
+		if err := s.db.Set(Meta(nil, group, name), []byte("damaged"), pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+		s.dirty = true
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open("dir", testIdentity, Options{FS: fs})
+		wantError(t, err, words...)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	s := openTest(t, Options{})
+	tx := s.Begin()
+	if err := tx.Set([]byte("k"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(Position{}); err == nil {
+		t.Fatal("committed after the close")
+	}
+	for name, err := range map[string]error{
+		"commit": s.Begin().Commit(Position{}), "flush": s.Flush(), "flush if due": s.FlushIfDue(),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if m := s.Metrics(); m != (Metrics{}) {
+		t.Errorf("metrics %+v", m)
+	}
+}
+
+// diskAt returns the position on the disk if the machine stopped now.
+func diskAt(t *testing.T, fs *vfs.MemFS) int64 {
+	t.Helper()
+	s, err := Open("dir", testIdentity, Options{FS: fs.CrashClone(vfs.CrashCloneCfg{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, ok := s.Position()
+	if !ok {
+		p.Offset = -1
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return p.Offset
+}
+
+func TestFlushIfDue(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	clock := time.Unix(1_000_000, 0)
+	s := openTest(t, Options{FS: fs, now: func() time.Time { return clock }})
+	want := int64(-1)
+	step := func(offset int64, pass time.Duration, due bool) {
+		t.Helper()
+		if offset >= 0 {
+			if err := s.Begin().Commit(Position{Offset: offset}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		clock = clock.Add(pass)
+		if err := s.FlushIfDue(); err != nil {
+			t.Fatal(err)
+		}
+		if s.flushDone != nil {
+			<-s.flushDone
+		}
+		if due {
+			want = offset
+		}
+		if at := diskAt(t, fs); at != want {
+			t.Fatalf("on disk at %d, expected %d", at, want)
+		}
+	}
+	step(1, 9*time.Second, false)
+	step(2, time.Second, true)
+	step(3, 9*time.Second, false)
+	step(4, 9*time.Second, true)
+	flushes := s.Metrics().Flushes
+	step(-1, time.Hour, false) // nothing was committed
+	if now := s.Metrics().Flushes; now != flushes {
+		t.Fatalf("%d flushes, then %d, and nothing to write", flushes, now)
+	}
+	step(5, 0, true) // the time passed before
+	if err := s.Begin().Commit(Position{Offset: 6}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if at := diskAt(t, fs); at != 6 {
+		t.Fatalf("on disk at %d after a flush", at)
+	}
+}
+
+// A store whose disk fails says so, does not hang, and is fine when it is opened again.
+func TestBroken(t *testing.T) {
+	fs := vfs.NewMem()
+	full := errors.New("no space left on this disk")
+	var failing sync.Mutex
+	fails := false
+	setFails := func(f bool) {
+		failing.Lock()
+		defer failing.Unlock()
+		fails = f
+	}
+	injector := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		failing.Lock()
+		defer failing.Unlock()
+		if fails && strings.HasSuffix(op.Path, ".sst") && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return full
+		}
+		return nil
+	})
+	var logged sync.Map
+	opts := Options{FS: errorfs.Wrap(fs, injector), Log: func(line string) { logged.Store(line, true) }}
+	s := openTest(t, opts)
+	commit := func(offset int64) error {
+		tx := s.Begin()
+		if err := tx.Set([]byte("k"), fmt.Append(nil, offset)); err != nil {
+			return err
+		}
+		return tx.Commit(Position{Offset: offset})
+	}
+	if err := errors.Join(commit(1), s.Flush(), commit(2)); err != nil {
+		t.Fatal(err)
+	}
+	tx := s.Begin()
+	setFails(true)
+	err := s.Flush()
+	wantError(t, err, "dir", "flushing", full.Error(), "open it again")
+	for name, err := range map[string]error{
+		"flush": err, "commit": tx.Commit(Position{Offset: 3}), "begin": commit(4), "flush again": s.Flush(), "flush if due": s.FlushIfDue(),
+	} {
+		if !errors.Is(err, ErrBroken) || !errors.Is(err, full) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	told := false
+	logged.Range(func(line, _ any) bool {
+		told = told || strings.Contains(line.(string), full.Error())
+		return true
+	})
+	if !told {
+		t.Error("nothing was logged")
+	}
+	setFails(false)
+	if s, err = Open("dir", testIdentity, opts); err != nil {
+		t.Fatal(err)
+	}
+	if p, _ := s.Position(); p.Offset != 1 {
+		t.Fatalf("reopened at %v, expected what was flushed", p)
+	}
+	if err := errors.Join(commit(2), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Stores of one process share a cache, and may be watched while they work.
+func TestSharedCache(t *testing.T) {
+	cache := NewCache(8 << 20)
+	defer cache.Close()
+	fs := vfs.NewMem()
+	var stores []*Store
+	for partition := range int32(3) {
+		id := testIdentity
+		id.Partition = partition
+		s, err := Open(fmt.Sprint("dir/", partition), id, Options{FS: fs, Cache: cache, MemTableBytes: 256 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stores = append(stores, s)
+	}
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				for _, s := range stores {
+					s.Metrics()
+					s.Position()
+				}
+			}
+		}
+	})
+	for offset := range int64(50) {
+		for _, s := range stores {
+			tx := s.Begin()
+			if err := tx.Set(fmt.Append(nil, "k", offset), make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tx.Commit(Position{Offset: offset}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, s := range stores {
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		tx := s.Begin()
+		for range 2 {
+			if v, err := tx.Get([]byte("k7")); err != nil || len(v) != 1000 {
+				t.Fatalf("%d bytes, %v", len(v), err)
+			}
+		}
+	}
+	for _, s := range stores {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	wg.Wait()
+	if m := cache.Metrics(); m.Hits+m.Misses == 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestMemTableBytes(t *testing.T) {
+	for _, test := range []struct{ budget, stores, want int }{
+		{1 << 30, 1, 64 << 20},
+		{1 << 30, 8, 1 << 30 / 24},
+		{1 << 30, 1000, 4 << 20},
+		{0, 0, 4 << 20},
+	} {
+		if got := MemTableBytes(test.budget, test.stores); got != test.want {
+			t.Errorf("%d for %d stores: %d, expected %d", test.budget, test.stores, got, test.want)
+		}
 	}
 }
