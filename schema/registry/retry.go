@@ -26,7 +26,7 @@ func (c *Client) retry(ctx context.Context, do func() error) error {
 		if errors.As(err, &response) {
 			shorten(response)
 		}
-		if ctx.Err() != nil || !passing(err) {
+		if !passing(err) {
 			return err
 		}
 		if n == attempts {
