@@ -214,7 +214,7 @@ func (a *Agent) run(parent context.Context) error {
 	publisher.stop(a.bounds.stop)
 	close(stopKeeping)
 	<-keeping
-	if kept := keeper.keep(); kept != nil {
+	if kept := keeper.finish(); kept != nil {
 		return kept
 	}
 	return err

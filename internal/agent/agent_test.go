@@ -75,7 +75,15 @@ func startKafka(t testing.TB) *kafka {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return &kafka{t, c, []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}}
+	return &kafka{t, c, clientOpts(c.ListenAddrs()...)}
+}
+
+// clientOpts are those of clients that try again at once.
+func clientOpts(brokers ...string) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10 * time.Millisecond), kgo.ProducerLinger(0),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }),
+	}
 }
 
 // records reads a topic from its start to its present end; the result has a list for each partition.

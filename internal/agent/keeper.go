@@ -58,6 +58,14 @@ func (k *keeper) run(stop <-chan struct{}) error {
 	}
 }
 
+// finish looks after what is left when run has ended.
+func (k *keeper) finish() error {
+	err := k.keep()
+	k.watch()
+	k.measure()
+	return err
+}
+
 // keep stores the position if it has moved, then removes the segments that are done.
 func (k *keeper) keep() error {
 	now, removable := k.ledger.snapshot()
