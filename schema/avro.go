@@ -12,7 +12,8 @@ import (
 // Types are those that readers of Debezium's envelope take: no enum and no fixed, which Flink refuses, no
 // timestamp-micros and no decimal, which some read wrongly without saying so. What Avro has no fitting type for is text
 // in CQL's form. Each type of a column carries the attribute "cql", so that a reader needs nothing but the topic to know
-// what it was.
+// what it was. The records' names, <namespace>.Key and <namespace>.Envelope, are those by which Debezium's transforms know
+// them (Envelope.isEnvelopeSchema, SmtManager).
 //
 // The text is always the same for the same columns, so that registering it again makes no new version. Under a
 // registry's BACKWARD rule columns other than those of the key can come and go: they are nullable, null by default.
