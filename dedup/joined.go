@@ -45,7 +45,7 @@ type table struct {
 	hashes  []schema.Hash
 	// columns are by id.
 	columns []column
-	// drops is set if a column has a time of its drop.
+	// drops is set if cells of some column may be gone.
 	drops bool
 }
 
@@ -265,6 +265,8 @@ func (t *table) join(definitions []*schema.Table) error {
 		c.index, c.droppedAt = -1, commitlog.NoTimestamp
 		if at, ok := t.schema.ColumnIndex(c.name); ok && t.schema.Columns[at].Kind == c.kind {
 			c.index = at
+		} else {
+			t.drops = true
 		}
 		if at, ok := t.schema.DroppedIndex(c.name); ok {
 			c.droppedAt = t.schema.Dropped[at].DroppedAt

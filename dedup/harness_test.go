@@ -1,0 +1,274 @@
+package dedup
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"cassdelta/commitlog"
+	"cassdelta/internal/rawtopic"
+	"cassdelta/schema"
+	"cassdelta/state"
+)
+
+// harness folds records into a store in memory, and keeps the events.
+type harness struct {
+	t      testing.TB
+	fs     *vfs.MemFS
+	store  *state.Store
+	fold   *Fold
+	tx     *state.Txn
+	offset int64
+	// events are those emitted, and indexes and offsets where.
+	events []string
+	places []string
+	// sizes is the greatest number of events in one call.
+	last Event
+}
+
+func newHarness(t testing.TB) *harness {
+	h := &harness{t: t, fs: vfs.NewMem(), fold: NewFold(0)}
+	h.open()
+	return h
+}
+
+func (h *harness) open() {
+	id := state.Identity{Topic: "raw", Partition: 0, Partitions: 1, FoldVersion: FoldVersion}
+	store, err := state.Open("state", id, state.Options{FS: h.fs, MemTableBytes: 1 << 20})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.store = store
+	h.t.Cleanup(func() {
+		if h.store == store {
+			store.Close()
+		}
+	})
+	h.tx = store.Begin()
+}
+
+// apply folds a record to its end in the open transaction.
+func (h *harness) apply(rec *rawtopic.Record) {
+	h.t.Helper()
+	if err := h.try(rec); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// try is apply, and returns the error.
+func (h *harness) try(rec *rawtopic.Record) error {
+	_, finished, err := h.fold.Apply(h.tx, h.offset, rec, 0, math.MaxInt64, h.emit)
+	if err == nil && !finished {
+		h.t.Fatalf("offset %d: not finished without a limit", h.offset)
+	}
+	h.offset++
+	return err
+}
+
+func (h *harness) emit(e *Event) error {
+	h.events = append(h.events, eventText(e))
+	h.places = append(h.places, fmt.Sprintf("%d+%d", e.RawOffset, e.Index))
+	return nil
+}
+
+// take returns the events since the last call.
+func (h *harness) take() []string {
+	events := h.events
+	h.events, h.places = nil, nil
+	return events
+}
+
+func (h *harness) commit(p state.Position) {
+	h.t.Helper()
+	if err := h.tx.Commit(p); err != nil {
+		h.t.Fatal(err)
+	}
+	h.tx = h.store.Begin()
+}
+
+// refused folds a record that is to be refused, and returns the reason.
+func (h *harness) refused(rec *rawtopic.Record) string {
+	h.t.Helper()
+	before := h.dump()
+	err := h.try(rec)
+	var refused *RecordError
+	if !errors.As(err, &refused) {
+		h.t.Fatalf("offset %d: expected a RecordError, found %v", h.offset-1, err)
+	}
+	if after := h.dump(); after != before {
+		h.t.Fatalf("offset %d: a refused record altered the state from\n%s\nto\n%s", h.offset-1, before, after)
+	}
+	return refused.Error()
+}
+
+// dump is the whole state, as the open transaction sees it.
+func (h *harness) dump() string {
+	var b strings.Builder
+	err := h.tx.Scan([]byte{0, 0}, []byte{0, 1}, func(key, value []byte) (bool, error) {
+		if !bytes.HasSuffix(key, []byte("position")) {
+			fmt.Fprintf(&b, "%x %x\n", key, value)
+		}
+		return true, nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return b.String()
+}
+
+// eventText is all that an event says, but for its place in the raw topic.
+func eventText(e *Event) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%c %s", e.Op, e.Table.Name)
+	at := 0
+	for _, v := range e.Partition {
+		c := e.Table.Columns[at]
+		fmt.Fprintf(&b, " %s=%s", c.Name, valueText(c.Type, v))
+		at++
+	}
+	if e.Static {
+		b.WriteString(" static")
+	}
+	for _, v := range e.Clustering {
+		c := e.Table.Columns[at]
+		fmt.Fprintf(&b, " %s=%s", c.Name, valueText(c.Type, v))
+		at++
+	}
+	fmt.Fprintf(&b, " %s -> %s @%d", imageText(e.Table, e.Before), imageText(e.Table, e.After), e.Timestamp)
+	if e.Reason != ReasonMutation {
+		fmt.Fprintf(&b, " %s", e.Reason)
+	}
+	if e.Complete {
+		b.WriteString(" complete")
+	}
+	return b.String()
+}
+
+func imageText(t *schema.Table, image [][]byte) string {
+	if image == nil {
+		return "none"
+	}
+	if len(image) != len(t.Columns) {
+		return fmt.Sprintf("an image of %d columns, expected %d", len(image), len(t.Columns))
+	}
+	var fields []string
+	for i, v := range image {
+		if v != nil {
+			fields = append(fields, t.Columns[i].Name+":"+valueText(t.Columns[i].Type, v))
+		}
+	}
+	return "{" + strings.Join(fields, " ") + "}"
+}
+
+func valueText(t *schema.Type, v []byte) string {
+	if t.Kind == schema.KindText && len(v) > 0 {
+		return string(v)
+	}
+	if t.Kind == schema.KindInt && len(v) == 4 {
+		return fmt.Sprint(int32(binary.BigEndian.Uint32(v)))
+	}
+	return fmt.Sprintf("0x%x", v)
+}
+
+func intValue(i int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(i)) }
+
+// mustTable makes a table of the columns "name type kind", where the kind of a clustering column may be "desc".
+func mustTable(t testing.TB, name string, columns ...string) *schema.Table {
+	t.Helper()
+	spec := schema.Table{Keyspace: "ks", Name: name, Flags: []string{"compound"}, CDC: true, GCGraceSeconds: 864000, AlteredAt: 1}
+	copy(spec.ID[:], "table "+name)
+	positions := map[schema.ColumnKind]int{}
+	for _, text := range columns {
+		f := strings.Fields(text)
+		c := schema.Column{Name: f[0]}
+		var err error
+		if c.Type, err = schema.ParseType(f[1], nil); err != nil {
+			t.Fatal(err)
+		}
+		if f[2] == "desc" {
+			c.Desc, f[2] = true, "clustering"
+		}
+		if c.Kind, err = schema.ParseColumnKind(f[2]); err != nil {
+			t.Fatal(err)
+		}
+		if c.Kind < schema.Static {
+			c.Position = positions[c.Kind]
+			positions[c.Kind]++
+		}
+		spec.Columns = append(spec.Columns, c)
+	}
+	return rebuild(t, spec)
+}
+
+func rebuild(t testing.TB, spec schema.Table) *schema.Table {
+	t.Helper()
+	table, err := schema.NewTable(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func initRecord() *rawtopic.Record {
+	return &rawtopic.Record{Kind: rawtopic.KindInit, Init: &rawtopic.Init{Cluster: "test", Partitions: 1, Version: 1}}
+}
+
+func schemaRecord(t *schema.Table) *rawtopic.Record {
+	return &rawtopic.Record{Kind: rawtopic.KindSchema,
+		Schema: &rawtopic.Schema{Hash: t.Hash(), Definition: t.Definition(), AlteredAt: t.AlteredAt}}
+}
+
+func tickRecord(second int64) *rawtopic.Record {
+	return &rawtopic.Record{Kind: rawtopic.KindTick, Tick: &rawtopic.Tick{Watermark: second * microseconds}}
+}
+
+func dataRecord(d *rawtopic.Data) *rawtopic.Record {
+	return &rawtopic.Record{Kind: rawtopic.KindData, Data: d}
+}
+
+// newData is an update of a partition that writes nothing yet.
+func newData(t *schema.Table, key []byte) *rawtopic.Data {
+	return &rawtopic.Data{Schema: t.Hash(), Key: key, Deletion: commitlog.LiveDeletion}
+}
+
+// newRow is a row that writes nothing yet.
+func newRow(clustering ...[]byte) commitlog.Row {
+	return commitlog.Row{Clustering: clustering, Liveness: noLiveness.Liveness, Deletion: commitlog.LiveDeletion}
+}
+
+// rowBuilder adds to a row.
+type rowBuilder struct {
+	table *schema.Table
+	row   *commitlog.Row
+}
+
+func (b rowBuilder) cell(name string, timestamp int64, value []byte) rowBuilder {
+	return b.add(name, commitlog.Cell{Timestamp: timestamp, LocalTime: commitlog.NoDeletionTime, Value: value})
+}
+
+func (b rowBuilder) expiring(name string, timestamp int64, ttl int32, expiry int64, value []byte) rowBuilder {
+	return b.add(name, commitlog.Cell{Timestamp: timestamp, TTL: ttl, LocalTime: expiry, Value: value})
+}
+
+func (b rowBuilder) tombstone(name string, timestamp, local int64) rowBuilder {
+	return b.add(name, commitlog.Cell{Timestamp: timestamp, LocalTime: local, Deleted: true})
+}
+
+func (b rowBuilder) add(name string, c commitlog.Cell) rowBuilder {
+	i, ok := b.table.ColumnIndex(name)
+	if !ok {
+		if i, ok = b.table.DroppedIndex(name); !ok {
+			panic("no column " + name)
+		}
+		i += len(b.table.Columns)
+	}
+	c.Column = i
+	b.row.Cells = append(b.row.Cells, c)
+	return b
+}
