@@ -113,8 +113,17 @@ func TestComparableOrder(t *testing.T) {
 		var values, forms [][]byte
 		for range 150 {
 			value := randomValue(r, typ)
-			if len(values) == 0 {
+			switch near := len(values); {
+			case near == 0:
 				value = nil
+			case r.IntN(3) == 0:
+				// A value that differs from another by a byte.
+				if changed := bytes.Clone(values[r.IntN(near)]); len(changed) > 0 {
+					changed[r.IntN(len(changed))] ^= 1 << r.IntN(8)
+					if typ.Validate(changed) == nil {
+						value = changed
+					}
+				}
 			}
 			form, err := typ.AppendComparable(nil, value, false)
 			if err != nil {

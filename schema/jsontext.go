@@ -91,8 +91,11 @@ func (t *Type) AppendJSON(dst, value []byte) ([]byte, error) {
 	case KindInet:
 		dst = appendInet(dst, value)
 	case KindTimeuuid, KindUUID:
-		text := UUID(value).String()
-		dst = append(dst, text...)
+		dst = hex.AppendEncode(dst, value[:4])
+		for _, part := range [...][]byte{value[4:6], value[6:8], value[8:10], value[10:]} {
+			dst = append(dst, '-')
+			dst = hex.AppendEncode(dst, part)
+		}
 	}
 	return append(dst, '"'), nil
 }
