@@ -144,6 +144,9 @@ func New(c Config) (*Agent, error) {
 	if c.MaxRecordBytes == 0 {
 		c.MaxRecordBytes = rawtopic.MaxValue
 	}
+	if c.MaxRecordBytes < 1000 {
+		return nil, fmt.Errorf("the most bytes of a record: expected at least 1000, found %d", c.MaxRecordBytes)
+	}
 	if c.Source == nil {
 		return nil, errors.New("there is no source of the schema")
 	}
@@ -217,6 +220,7 @@ func (a *Agent) run(parent context.Context) error {
 	if kept := keeper.finish(); kept != nil {
 		return kept
 	}
+	a.log.Info("stopped", zap.Int64("segment", keeper.last.Segment), zap.Int64("offset", keeper.last.Offset))
 	return err
 }
 

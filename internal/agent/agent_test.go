@@ -55,12 +55,6 @@ func (s *source) Read(context.Context) (*schema.Catalog, error) {
 	return schema.NewCatalog(s.tables), nil
 }
 
-func (s *source) set(tables ...*schema.Table) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tables = tables
-}
-
 // kafka is a broker within the test.
 type kafka struct {
 	t       testing.TB

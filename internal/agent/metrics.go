@@ -14,7 +14,7 @@ type metrics struct {
 	suspects       prometheus.Counter
 	bytes          prometheus.Counter
 	deadLetters    *prometheus.CounterVec // by reason
-	unknown        prometheus.Counter
+	unknown        *prometheus.CounterVec // by table id
 	gaps           prometheus.Counter
 	damaged        prometheus.Counter
 	schemaFailures prometheus.Counter
@@ -53,7 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		suspects:       counter("suspect_columns_total", "Multi-cell columns whose deletion Cassandra may have left out of the log (CASSANDRA-20449)."),
 		bytes:          counter("published_bytes_total", "Bytes of raw records and dead letters acknowledged by Kafka, before compression."),
 		deadLetters:    counters("dead_letters_total", "Mutations, or entries that are none, written to the dead-letter topic.", "reason"),
-		unknown:        counter("unknown_table_mutations_total", "Mutations with an update of a table that is not in the schema."),
+		unknown:        counters("unknown_table_mutations_total", "Mutations with an update of a table that is not in the schema.", "table_id"),
 		gaps:           counter("gaps_total", "Segments that vanished before they were read."),
 		damaged:        counter("damaged_segments_total", "Segments that could be read in part only. They are left in place."),
 		schemaFailures: counter("schema_read_failures_total", "Failed readings of the schema."),

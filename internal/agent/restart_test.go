@@ -60,7 +60,7 @@ func (w *workload) write(mutations int) {
 // faults makes the broker refuse some requests: some that were not heeded, and some that were and whose answer is lost.
 func faults(k *kafka, rnd *rand.Rand) *kfake.FaultHandle {
 	return k.cluster.Fault(
-		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: rawTopic, Partitions: []int32{rnd.Int32N(partitions)}, Err: kerr.NotEnoughReplicas, Count: 1 + rnd.IntN(3)},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: rawTopic, Partitions: []int32{rnd.Int32N(partitions)}, Err: kerr.NotEnoughReplicas, Count: 1 + rnd.IntN(20)},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: rawTopic, Partitions: []int32{rnd.Int32N(partitions)}, Err: kerr.RequestTimedOut, Count: 1 + rnd.IntN(2)},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: rawTopic, Partitions: []int32{rnd.Int32N(partitions)}, Err: kerr.NotLeaderForPartition, Count: 1},
 	)

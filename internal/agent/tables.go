@@ -65,6 +65,8 @@ type tables struct {
 	notBefore time.Time
 	// unknown has what was not found, and until when it is not looked for again.
 	unknown map[string]time.Time
+	// counters count the mutations with a table that is unknown, by its id.
+	counters map[schema.UUID]prometheus.Counter
 }
 
 // tableInfo is what the agent keeps about a table with cdc = true.
@@ -75,7 +77,10 @@ type tableInfo struct {
 }
 
 func newTables(source Source, static bool, bounds schemaBounds, m *metrics, log *zap.Logger) *tables {
-	return &tables{source: source, static: static, bounds: bounds, metrics: m, log: log, complained: map[string]bool{}, unknown: map[string]time.Time{}}
+	return &tables{
+		source: source, static: static, bounds: bounds, metrics: m, log: log,
+		complained: map[string]bool{}, unknown: map[string]time.Time{}, counters: map[schema.UUID]prometheus.Counter{},
+	}
 }
 
 // refresh reads the schema once; changed is false if nothing is new.
@@ -182,8 +187,12 @@ func (t *tables) freshen(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		t.failed(err)
-		if !t.changed || time.Now().After(deadline) {
+		if !t.changed {
+			return nil
+		}
+		if time.Now().After(deadline) {
 			t.changed = false
+			t.log.Error("the schema has changed and cannot be read; reading on, and changes of tables that have just got cdc = true are missed", zap.Error(err))
 			return nil
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -261,6 +270,20 @@ func (t *tables) decode(ctx context.Context, v commitlog.Version, payload []byte
 		}
 		// Each turn knows one table or column more that the payload names.
 	}
+}
+
+// countUnknown counts a mutation with a table that is unknown.
+func (t *tables) countUnknown(id schema.UUID) {
+	c := t.counters[id]
+	switch {
+	case c != nil:
+	case len(t.counters) < maxUnknown:
+		c = t.metrics.unknown.WithLabelValues(id.String())
+		t.counters[id] = c
+	default:
+		c = t.metrics.unknown.WithLabelValues("other")
+	}
+	c.Inc()
 }
 
 func (t *tables) hasColumn(e *commitlog.UnknownColumnError) bool {
