@@ -117,9 +117,9 @@ func rowOf(t *table, key avroRecord) (rowID, error) {
 	if id.partition, err = keyOf(t.partition, key); err != nil {
 		return id, err
 	}
-	if len(t.clustering) > 0 && key.optional(t.clustering[0].name) == nil {
+	if len(t.clustering) > 0 && key.fields[t.clustering[0].name] == nil {
 		for _, c := range t.clustering {
-			if v := key.optional(c.name); v != nil {
+			if v := key.fields[c.name]; v != nil {
 				return id, fmt.Errorf("column %s is %v, and the first clustering column is null", c.name, v)
 			}
 		}

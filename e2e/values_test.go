@@ -188,8 +188,13 @@ func parseDecimal(s string) (string, error) {
 // floatText tells -0 from 0 and takes all NaNs as one.
 func floatText(f float64, bits int) string { return strconv.FormatFloat(f, 'g', -1, bits) }
 
+// durationText writes all three parts, and the sign that they have in common once.
 func durationText(months, days, nanos int64) string {
-	return fmt.Sprintf("%dmo%dd%dns", months, days, nanos)
+	sign := ""
+	if months < 0 || days < 0 || nanos < 0 {
+		sign, months, days, nanos = "-", -months, -days, -nanos
+	}
+	return fmt.Sprintf("%s%dmo%dd%dns", sign, months, days, nanos)
 }
 
 // randomValue makes a value of a type, the corners of its range among them.
