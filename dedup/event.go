@@ -30,7 +30,9 @@ const (
 type Event struct {
 	// Table is the joined definition that the images refer to.
 	Table *schema.Table
-	Op    Op
+	// Cluster is the name of the Cassandra cluster.
+	Cluster string
+	Op      Op
 	// Reason is why.
 	Reason Reason
 	// Complete is false while the state may miss the past of the row.

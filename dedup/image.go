@@ -45,7 +45,7 @@ func (f *Fold) newEvent(static bool) (*Event, error) {
 	}
 	w := &f.work
 	w.event = Event{
-		Table: w.table.schema, Key: w.key, Partition: w.partition, Static: static, Origin: w.origin,
+		Table: w.table.schema, Cluster: f.init.Cluster, Key: w.key, Partition: w.partition, Static: static, Origin: w.origin,
 		RawPartition: f.partition, RawOffset: f.call.offset, Index: f.call.done,
 	}
 	if !static {

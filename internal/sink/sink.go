@@ -43,8 +43,6 @@ import (
 type Config struct {
 	// Prefix begins the names of the topics, and is source.name of the events.
 	Prefix string
-	// Cluster is the name of the Cassandra cluster.
-	Cluster string
 	// Client creates topics and writes schemas. It is not transactional; the caller closes it after the last Encode.
 	Client *kgo.Client
 	// Registry takes the schemas; nil puts them into the schema topic.
@@ -177,7 +175,7 @@ func (s *Sink) envelope(e *dedup.Event, now time.Time) schema.AvroEnvelope {
 		Source: schema.AvroSource{
 			Version:      s.cfg.Version,
 			Name:         s.cfg.Prefix,
-			Cluster:      s.cfg.Cluster,
+			Cluster:      e.Cluster,
 			Timestamp:    e.Timestamp,
 			Host:         e.Origin.Host,
 			Segment:      e.Origin.Position.Segment,

@@ -94,7 +94,7 @@ var clock = time.Date(2026, 2, 1, 9, 30, 0, 123e6, time.UTC)
 func newSink(t testing.TB, b broker, reg *registry.Client) *Sink {
 	t.Helper()
 	s, err := New(Config{
-		Prefix: "test.clean", Cluster: "Test Cluster", Client: b.client, Registry: reg, RawPartitions: 12, Partitions: 4, Replication: 1,
+		Prefix: "test.clean", Client: b.client, Registry: reg, RawPartitions: 12, Partitions: 4, Replication: 1,
 		Version: "1.2.3", Now: func() time.Time { return clock }, Log: zap.NewNop(),
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func randomEvent(t testing.TB, r *rand.Rand, table *schema.Table) *dedup.Event {
 			}
 		}
 	}
-	e := &dedup.Event{
+	e := &dedup.Event{Cluster: "Test Cluster",
 		Table: table, Op: pick(r, dedup.Create, dedup.Update, dedup.Delete, dedup.Read),
 		Reason:   pick(r, dedup.ReasonMutation, dedup.ReasonTTL, dedup.ReasonTruncate, dedup.ReasonDrop),
 		Complete: r.IntN(2) == 0, Static: len(table.StaticColumns()) > 0 && r.IntN(3) == 0,
