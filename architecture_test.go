@@ -17,25 +17,27 @@ const module = "cassdelta"
 // layers says which packages of this module a package may import, beside its own subpackages. A package stands for
 // its subpackages unless they have a line of their own. docs/architecture.md has the reasons.
 var layers = map[string][]string{
-	"schema":             {},
-	"state":              {},
-	"commitlog":          {"schema"},
-	"internal/rawtopic":  {"commitlog", "schema"},
-	"dedup":              {"state", "internal/rawtopic", "commitlog", "schema"},
-	"internal/config":    {},
-	"internal/obs":       {},
-	"internal/recording": {},
-	"internal/segment":   {"commitlog", "schema", "internal/obs"},
-	"internal/agent":     {"internal/rawtopic", "commitlog", "schema", "internal/obs"},
-	"internal/sink":      {"dedup", "internal/rawtopic", "commitlog", "schema", "internal/obs"},
-	"internal/tail":      {"internal/sink", "schema", "internal/obs"},
-	"internal/testparts": {"internal/recording"},
-	"cmd/testparts":      {"internal/testparts", "internal/recording"},
-	"cmd/cassdelta":      {"*"},
+	"schema":              {},
+	"state":               {},
+	"commitlog":           {"schema"},
+	"internal/rawtopic":   {"commitlog", "schema"},
+	"dedup":               {"state", "internal/rawtopic", "commitlog", "schema"},
+	"internal/config":     {},
+	"internal/obs":        {},
+	"internal/recording":  {},
+	"internal/segment":    {"commitlog", "schema", "internal/obs"},
+	"internal/agent":      {"internal/rawtopic", "commitlog", "schema", "internal/obs"},
+	"internal/sink":       {"dedup", "internal/rawtopic", "commitlog", "schema", "internal/obs"},
+	"internal/tail":       {"internal/sink", "schema", "internal/obs"},
+	"internal/local":      {"dedup", "internal/agent", "internal/sink", "internal/tail", "internal/rawtopic", "commitlog", "schema"},
+	"internal/testparts":  {"internal/recording"},
+	"testdata/recordings": {},
+	"cmd/testparts":       {"internal/testparts", "internal/recording"},
+	"cmd/cassdelta":       {"*"},
 }
 
 // testOnly may be imported by tests of any package.
-var testOnly = []string{"internal/testparts", "internal/recording"}
+var testOnly = []string{"internal/testparts", "internal/recording", "testdata/recordings"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	checked := 0

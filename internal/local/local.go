@@ -1,0 +1,207 @@
+// Package local runs the whole in one process: an agent for each directory of segments, an embedded broker, one dedup
+// worker, and a reader of the clean topics. It is what cassdelta demo and cassdelta dev are made of; each part is the
+// one that runs for real, with settings for a small machine.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"cassdelta/commitlog"
+	"cassdelta/dedup"
+	"cassdelta/internal/agent"
+	"cassdelta/internal/rawtopic"
+	"cassdelta/internal/sink"
+	"cassdelta/schema"
+)
+
+// The topics, which nobody outside this process sees, and their sizes.
+const (
+	rawTopic        = "cassdelta.raw"
+	rawPartitions   = 4
+	deadLetterTopic = "cassdelta.dead-letters"
+	group           = "cassdelta-dedup"
+)
+
+// commitInterval is the time between transactions: short, so that events are seen as they come.
+const commitInterval = 50 * time.Millisecond
+
+// Node is a directory of segments.
+type Node struct {
+	// Host is the node's host id.
+	Host      schema.UUID
+	Directory string
+}
+
+// Config says what is run.
+type Config struct {
+	Nodes []Node
+	// Copy says that no node writes to the directories any more.
+	Copy bool
+	// Cluster is Cassandra's cluster name.
+	Cluster string
+	// Prefix begins the names of the clean topics.
+	Prefix string
+	// Source gives the tables. Static says that it always gives the same.
+	Source agent.Source
+	Static bool
+	Mode   commitlog.Mode
+	// UntilEnd ends the run when the directories hold nothing more.
+	UntilEnd bool
+	// Print is called with each event of the clean topics as it comes, by one goroutine.
+	Print func(*sink.Change) error
+	Log   *zap.Logger
+}
+
+// Summary counts what went through.
+type Summary struct {
+	// Nodes has the number of updates that each node's agent wrote to the raw topic, in the order of Config.Nodes.
+	Nodes []int64
+	// Fold has the counters of the fold: records, what they changed, and which were copies.
+	Fold dedup.Stats
+	// Events counts what a reader of the clean topics got, by op.
+	Events map[string]int64
+	// DeadLetters is the number of mutations and records that were put aside.
+	DeadLetters int64
+}
+
+// Run runs until ctx ends, or with UntilEnd until everything is printed. Its temporary folder is removed at the end;
+// the directories of the nodes are only read.
+func Run(ctx context.Context, c Config) (Summary, error) {
+	dir, err := os.MkdirTemp("", "cassdelta-")
+	if err != nil {
+		return Summary{}, err
+	}
+	summary, err := run(ctx, c, dir)
+	return summary, errors.Join(err, os.RemoveAll(dir))
+}
+
+func run(ctx context.Context, c Config, dir string) (Summary, error) {
+	b, err := startBroker(filepath.Join(dir, "broker"))
+	if err != nil {
+		return Summary{}, err
+	}
+	defer b.close()
+	client, err := kgo.NewClient(append(b.options(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		return Summary{}, fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	p := &pipeline{Config: c, dir: dir, broker: b, client: client, adm: kadm.NewClient(client), published: make([]atomic.Int64, len(c.Nodes))}
+	if err := p.run(ctx); err != nil {
+		return Summary{}, err
+	}
+	return p.summary(ctx)
+}
+
+// pipeline is a run.
+type pipeline struct {
+	Config
+	dir       string
+	broker    *broker
+	client    *kgo.Client
+	adm       *kadm.Client
+	published []atomic.Int64
+	worker    *dedup.Worker
+	events    map[string]int64
+}
+
+// run starts every part, and stops them one after the other along the flow: the agents when they have read all, or when
+// ctx ends; dedup when it has folded what they wrote; the reader when it has printed what that made. The failure of one
+// stops all.
+func (p *pipeline) run(ctx context.Context) error {
+	if _, err := rawtopic.EnsureTopic(ctx, p.client, rawTopic, rawPartitions, 1); err != nil {
+		return err
+	}
+	out, err := sink.New(sink.Config{
+		Prefix: p.Prefix, Client: p.client, RawPartitions: rawPartitions, Replication: 1, Log: p.Log,
+	})
+	if err != nil {
+		return err
+	}
+	p.worker, err = dedup.NewWorker(dedup.WorkerConfig{
+		ClientOpts: p.broker.options(), RawTopic: rawTopic, Group: group, DeadLetterTopic: deadLetterTopic,
+		StateDirectory: filepath.Join(p.dir, "state"), Emitter: out, CommitInterval: commitInterval,
+		Log: p.Log, Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		return err
+	}
+	reader, err := newReader(p.broker.options(), p.Prefix)
+	if err != nil {
+		return err
+	}
+	defer reader.close()
+
+	all, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	folding, stopFolding := context.WithCancel(failed)
+	defer stopFolding()
+	all.Go(func() error { return p.worker.Run(folding) })
+	all.Go(func() error { return trim(folding, p.adm) })
+	p.events = reader.counts
+	all.Go(func() error { return reader.run(failed, p.Print) })
+	all.Go(func() error {
+		if err := p.agents(ctx, failed); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			if err := awaitFolded(failed, p.adm); err != nil {
+				return err
+			}
+		}
+		stopFolding()
+		return reader.stopAtEnd(failed, p.adm)
+	})
+	return all.Wait()
+}
+
+// agents runs one for each node until they have read all, stop ends or another part fails.
+func (p *pipeline) agents(stop, failed context.Context) error {
+	ctx, cancel := context.WithCancel(failed)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
+	g, ctx := errgroup.WithContext(ctx)
+	for i, n := range p.Nodes {
+		a, err := agent.New(agent.Config{
+			ClientOpts: p.broker.options(), RawTopic: rawTopic, RawPartitions: rawPartitions, Replication: 1,
+			DeadLetterTopic: deadLetterTopic, CDCRawDirectory: n.Directory, Copy: p.Copy, Mode: p.Mode,
+			StateDirectory: filepath.Join(p.dir, fmt.Sprintf("agent-%d", i)),
+			Source:         p.Source, Static: p.Static, Host: n.Host, Cluster: p.Cluster,
+			KeepSegments: true, UntilEnd: p.UntilEnd,
+			Observe: func(n int) { p.published[i].Add(int64(n)) },
+			Log:     p.Log,
+		})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return a.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// summary counts, after the run.
+func (p *pipeline) summary(ctx context.Context) (Summary, error) {
+	s := Summary{Events: p.events, Fold: p.worker.Stats()}
+	for i := range p.published {
+		s.Nodes = append(s.Nodes, p.published[i].Load())
+	}
+	letters, err := ends(context.WithoutCancel(ctx), p.adm, deadLetterTopic)
+	if err != nil {
+		return Summary{}, err
+	}
+	for _, n := range letters[deadLetterTopic] {
+		s.DeadLetters += n
+	}
+	return s, nil
+}
