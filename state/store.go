@@ -20,6 +20,9 @@ var ErrBroken = errors.New("state: the store is broken by an earlier error; clos
 // ErrClosed is returned for what is done to a store that was closed.
 var ErrClosed = errors.New("state: the store is closed")
 
+// retainBatch is up to which size the buffer of a commit is used again.
+const retainBatch = 8 << 20
+
 // Store is the state of one raw partition. Transactions, flushes and Close are for one goroutine; Position and Metrics
 // may be called from any.
 type Store struct {
@@ -162,7 +165,7 @@ func (s *Store) open() error {
 		return fmt.Errorf("state: opening the store in %s: %w", s.dir, err)
 	}
 	s.db = db
-	s.batch = db.NewBatch(pebble.WithMaxRetainedSizeBytes(s.opts.MemTableBytes / 2))
+	s.batch = db.NewBatch(pebble.WithMaxRetainedSizeBytes(retainBatch))
 	if err := s.identify(); err != nil {
 		return err
 	}
@@ -247,11 +250,11 @@ func (s *Store) breakWith(doing string, err error) error {
 	return err
 }
 
-// committed notes that the batch is in the store.
-func (s *Store) committed(p Position) {
+// committed notes that a batch of size bytes is in the store.
+func (s *Store) committed(p Position, size int) {
 	s.dirty = true
 	s.counts.commits++
-	s.counts.committedBytes += int64(s.batch.Len())
+	s.counts.committedBytes += int64(size)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.position, s.known = p, true

@@ -271,6 +271,50 @@ func TestFlushIfDue(t *testing.T) {
 	}
 }
 
+// While a flush is under way no other is begun: it would only add to the memtables that wait.
+func TestFlushIfDueIsPatient(t *testing.T) {
+	clock := time.Unix(1_000_000, 0)
+	slow := make(chan struct{})
+	blocked := make(chan struct{}, 1)
+	injector := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if strings.HasSuffix(op.Path, ".sst") && op.Kind == errorfs.OpCreate {
+			select {
+			case blocked <- struct{}{}:
+			default:
+			}
+			<-slow
+		}
+		return nil
+	})
+	fs := vfs.NewMem()
+	openTest(t, Options{FS: fs}).Close() // made
+	s := openTest(t, Options{FS: errorfs.Wrap(fs, injector), now: func() time.Time { return clock }})
+	for offset := range int64(5) {
+		if err := s.Begin().Commit(Position{Offset: offset}); err != nil {
+			t.Fatal(err)
+		}
+		clock = clock.Add(time.Minute)
+		if err := s.FlushIfDue(); err != nil {
+			t.Fatal(err)
+		}
+		if offset == 0 {
+			<-blocked
+		}
+	}
+	if tables := s.db.Metrics().MemTable.Count; tables != 2 {
+		t.Errorf("%d memtables, expected one being written and one being filled", tables)
+	}
+	first := s.flushDone
+	close(slow)
+	<-first
+	if err := s.FlushIfDue(); err != nil {
+		t.Fatal(err)
+	}
+	if s.flushDone == nil || s.flushDone == first {
+		t.Error("no flush was begun after the first had ended")
+	}
+}
+
 // A store whose disk fails says so, does not hang, and is fine when it is opened again.
 func TestBroken(t *testing.T) {
 	fs := vfs.NewMem()

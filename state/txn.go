@@ -158,10 +158,11 @@ func (t *Txn) Commit(p Position) error {
 	if err := t.fill(s.batch, p); err != nil {
 		return s.breakWith("committing", err)
 	}
+	size := s.batch.Len() // Pebble takes a large one away
 	if err := s.db.Apply(s.batch, pebble.NoSync); err != nil {
 		return s.breakWith("committing", err)
 	}
-	s.committed(p)
+	s.committed(p, size)
 	return nil
 }
 

@@ -332,6 +332,38 @@ func TestBytesGrow(t *testing.T) {
 	}
 }
 
+// What the store is known not to have needs no tombstone.
+func TestDeleteOfAbsent(t *testing.T) {
+	s := openTest(t, Options{})
+	size := func(do func(tx *Txn)) int64 {
+		before := s.Metrics().CommittedBytes
+		tx := s.Begin()
+		do(tx)
+		if err := tx.Commit(Position{}); err != nil {
+			t.Fatal(err)
+		}
+		return s.Metrics().CommittedBytes - before
+	}
+	key := []byte("k")
+	empty := size(func(tx *Txn) {})
+	known := size(func(tx *Txn) {
+		if v, err := tx.Get(key); v != nil || err != nil {
+			t.Fatal(v, err)
+		}
+		if err := errors.Join(tx.Set(key, key), tx.Delete(key)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	unknown := size(func(tx *Txn) {
+		if err := tx.Delete(key); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if known != empty || unknown <= empty {
+		t.Errorf("committed %d bytes for nothing, %d for a delete of what is known to be absent, %d for a blind one", empty, known, unknown)
+	}
+}
+
 // The order is kept up to date bit by bit as writes and scans alternate; it is that of sorting everything.
 func TestOverlayOrder(t *testing.T) {
 	seed := rand.Uint64()
