@@ -63,7 +63,7 @@ func (r *Reader) Close() { r.topic.close() }
 func (r *Reader) Read(ctx context.Context, rec *kgo.Record) (*Change, error) {
 	c, err := r.read(ctx, rec)
 	if broken := (*brokenError)(nil); errors.As(err, &broken) {
-		return nil, &RecordError{rec.Topic, rec.Partition, rec.Offset, broken.error}
+		return nil, &RecordError{rec.Topic, rec.Partition, rec.Offset, err}
 	}
 	return c, err
 }
