@@ -405,6 +405,7 @@ func TestNewTableIsLearned(t *testing.T) {
 	n.write(update{table: a, key: "a"})
 	n.write(update{table: b, key: "a"})
 	n.write(update{table: wide, key: "a", column: "w"})
+	n.write(update{table: b, key: "c"}) // of a table that is dropped when this is read
 	n.finish()
 	k := startKafka(t)
 	r := newRig(t, n, k, a)
