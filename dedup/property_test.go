@@ -539,7 +539,7 @@ func (h *harness) foldInPieces(r *rand.Rand, records []*rawtopic.Record) {
 	h.t.Helper()
 	var kafka state.Position // what Kafka has
 	silent := func(*Event) error { return nil }
-	for kafka.Offset < int64(len(records)) {
+	for {
 		// What Kafka has and the state has not is folded without its events.
 		at, _ := h.store.Position()
 		for at.Compare(kafka) < 0 {
@@ -555,6 +555,10 @@ func (h *harness) foldInPieces(r *rand.Rand, records []*rawtopic.Record) {
 			if at.Done += n; finished {
 				at = state.Position{Offset: at.Offset + 1}
 			}
+		}
+		if at.Offset == int64(len(records)) {
+			h.commit(at)
+			return
 		}
 		// Fold some more.
 		var events, places []string
