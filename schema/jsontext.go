@@ -15,8 +15,7 @@ import (
 //	ascii, text       a string; what is not UTF-8 is U+FFFD in it
 //	blob              "0x" and lower-case hexadecimal digits, in quotes
 //	boolean           true or false
-//	tinyint to        a number
-//	bigint, varint
+//	tinyint, smallint, int, bigint, varint: a number
 //	decimal           a number with the scale's digits, such as 1.00 or 1E+10 (BigDecimal.toString)
 //	float, double     a number such as 1.0 or 1.0E10 (Double.toString of Java 8 to 18); null if it is not finite
 //	date              "2024-02-29", with a sign before years below 0 or above 9999
@@ -27,9 +26,11 @@ import (
 //	inet              "192.0.2.1", or "2001:db8:0:0:0:0:0:1" without shortening
 //	timeuuid, uuid    "6f9619ff-8b86-d011-b42d-00c04fc964ff"
 //
-// Some values that Cassandra stores it cannot print. These are printed so that none is lost: text that is not quite
-// UTF-8, and a time that is negative or more than a day. After an error dst is unchanged but for its capacity. Source:
-// AbstractType.toJSONString of each type.
+// Some values that Cassandra stores it cannot print, or not tell apart: text that is not quite UTF-8 (each wrong byte is
+// U+FFFD here), a time that is negative or more than a day, a duration of the least numbers, a boolean of no bytes, a
+// decimal of a scale alone (0 here). All these have a text, and so has everything that [Type.Validate] accepts, but for
+// a varint or decimal longer than an event can carry, as its digits would take too long to find. After an error dst is
+// unchanged but for its capacity. Source: AbstractType.toJSONString of each type.
 func (t *Type) AppendJSON(dst, value []byte) ([]byte, error) {
 	if !t.Native() || t.Kind == KindCounter {
 		return dst, fmt.Errorf("a value of type %s has no JSON text", t.CQL())
@@ -45,6 +46,9 @@ func (t *Type) AppendJSON(dst, value []byte) ([]byte, error) {
 	}
 	if err := t.checkLength(value); err != nil {
 		return dst, err
+	}
+	if (t.Kind == KindVarint || t.Kind == KindDecimal) && len(value) > maxAvroNumber {
+		return dst, fmt.Errorf("a %s has %d bytes, expected at most %d", t.CQL(), len(value), maxAvroNumber)
 	}
 	switch t.Kind {
 	case KindASCII, KindText:
