@@ -63,7 +63,7 @@ func Follow(ctx context.Context, cfg Config) error {
 		partitions: map[string]map[int32]bool{}, ends: map[place]int64{},
 	}
 	if err := client.Ping(ctx); err != nil {
-		return ended(ctx, fmt.Errorf("no Kafka broker answers: %w; check kafka-brokers", err))
+		return ended(ctx, fmt.Errorf("no Kafka broker answers: %w; check kafka-brokers, and whether they want TLS or a login", err))
 	}
 	if err := f.begin(ctx); err != nil {
 		return ended(ctx, err)
