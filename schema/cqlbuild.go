@@ -92,29 +92,23 @@ func positions(names []string) map[string]int {
 	return m
 }
 
-// viewColumns are the columns of a view.
+// viewColumns are the columns of a view: those it selects, with the types of its table. The key is among them.
 func (t *cqlTable) viewColumns() ([]cqlColumn, error) {
-	if t.selected == nil {
-		for _, name := range slices.Concat(t.partition, t.clustering) {
-			if t.base.columnIndex(name) < 0 {
+	columns := t.base.columns
+	if t.selected != nil {
+		columns = nil
+		for _, name := range t.selected {
+			i := t.base.columnIndex(name)
+			if i < 0 {
 				return nil, fmt.Errorf("column %s is not one of %v", QuoteIdentifier(name), t.base.cqlName)
 			}
+			columns = append(columns, t.base.columns[i])
 		}
-		return t.base.columns, nil
 	}
-	// A column of the key may be left out of the selection.
-	var columns []cqlColumn
-	seen := map[string]bool{}
-	for _, name := range slices.Concat(t.partition, t.clustering, t.selected) {
-		if seen[name] {
-			continue
+	for _, name := range slices.Concat(t.partition, t.clustering) {
+		if !slices.ContainsFunc(columns, func(c cqlColumn) bool { return c.name == name }) {
+			return nil, fmt.Errorf("column %s of the PRIMARY KEY is not selected", QuoteIdentifier(name))
 		}
-		seen[name] = true
-		i := t.base.columnIndex(name)
-		if i < 0 {
-			return nil, fmt.Errorf("column %s is not one of %v", QuoteIdentifier(name), t.base.cqlName)
-		}
-		columns = append(columns, t.base.columns[i])
 	}
 	return columns, nil
 }

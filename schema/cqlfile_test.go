@@ -89,6 +89,16 @@ func TestParseCQLReadsDroppedColumns(t *testing.T) {
 	}
 }
 
+// The node that drops a column knows the time to the microsecond, system_schema to the millisecond.
+func TestParseCQLCutsDropTimes(t *testing.T) {
+	for at, want := range map[string]int64{"1795522102720001": 1795522102720000, "1795522102720000": 1795522102720000, "999": 0, "-1999": -1000} {
+		s := mustParseCQL(t, `CREATE TABLE k.t (a int PRIMARY KEY, b int) WITH ID = 40f18b90-e7b3-11f1-b54e-310e9af6e4cf; ALTER TABLE k.t DROP b USING TIMESTAMP `+at)
+		if got := s.Tables[0].Dropped[0].DroppedAt; got != want {
+			t.Errorf("%s: %d, expected %d", at, got, want)
+		}
+	}
+}
+
 func TestParseCQLTable(t *testing.T) {
 	const id = " WITH ID = 40f18b90-e7b3-11f1-b54e-310e9af6e4cf"
 	for _, test := range []struct{ name, text, want string }{
@@ -112,6 +122,9 @@ func TestParseCQLTable(t *testing.T) {
 			"a int | column2 text | column1 text, value int | value1 blob | "},
 		{"compact without clustering, described", `CREATE TABLE k.t (a int PRIMARY KEY, b text)` + id +
 			` AND CLUSTERING ORDER BY (column1 ASC) AND COMPACT STORAGE`, "a int | column1 text | b text | value blob | "},
+		{"compact in a comment", "/*\nWarning: Table k.t omitted because ...\n\nCREATE TABLE k.t (\n a int,\n PRIMARY KEY (a)\n) WITH COMPACT STORAGE\n" +
+			" AND ID = 40f18b90-e7b3-11f1-b54e-310e9af6e4cf AND comment = '*/';\n*/\n/*\nWarning: Table system_views.x is ...\n\nVIRTUAL TABLE x */",
+			"a int | column1 text |  | value blob | "},
 		{"compact counter", `CREATE TABLE k.t (a int PRIMARY KEY, b counter)` + id + ` AND COMPACT STORAGE`,
 			"a int | column1 text | b counter | value counter | counter"},
 		{"compact with clustering", `CREATE TABLE k.t (a int, b int, c int, PRIMARY KEY (a, b))` + id + ` AND COMPACT STORAGE`,
@@ -184,7 +197,7 @@ func TestParseCQLView(t *testing.T) {
 	const with = ` WITH ID = 50f18b90-e7b3-11f1-b54e-310e9af6e4cf AND CLUSTERING ORDER BY (a DESC, b ASC) AND gc_grace_seconds = 9;`
 	for text, want := range map[string]string{
 		`CREATE MATERIALIZED VIEW k.v AS SELECT * FROM k.t WHERE c IS NOT NULL AND a > 0 PRIMARY KEY (c, a, b)` + with + `ALTER TABLE k.t ADD e int;`: "c text | a int desc, b int |  | d text, e int | compound",
-		`CREATE MATERIALIZED VIEW IF NOT EXISTS k.v AS SELECT a, c FROM k.t WHERE c = 'PRIMARY KEY (' PRIMARY KEY ((c), a, b)` + with:                 "c text | a int desc, b int |  |  | compound",
+		`CREATE MATERIALIZED VIEW IF NOT EXISTS k.v AS SELECT a, c, b FROM k.t WHERE c = 'PRIMARY KEY (' PRIMARY KEY ((c), a, b)` + with:              "c text | a int desc, b int |  |  | compound",
 	} {
 		s := mustParseCQL(t, base+text)
 		if len(s.Tables) != 2 || s.Tables[0].View || !s.Tables[1].View {
@@ -259,7 +272,7 @@ func TestParseCQLErrors(t *testing.T) {
 		"CREATE TYPE k.u (a int); CREATE TYPE k.u (b int)":                           "schema.cql:1: type k.u is created twice",
 		"CREATE MATERIALIZED VIEW k.v AS SELECT * FROM k.t WHERE a = 1":              "schema.cql:1: materialized view k.v: its table k.t is not defined before it",
 		table + "CREATE MATERIALIZED VIEW k.v AS SELECT * FROM k.t;":                 `schema.cql:2: expected the PRIMARY KEY of the view, found ";"`,
-		table + "CREATE MATERIALIZED VIEW k.v AS SELECT * FROM k.t PRIMARY KEY (x);": "schema.cql:2: table k.v: column x is not one of k.t",
+		table + "CREATE MATERIALIZED VIEW k.v AS SELECT * FROM k.t PRIMARY KEY (x);": "schema.cql:2: table k.v: column x of the PRIMARY KEY is not selected",
 		table + "CREATE MATERIALIZED VIEW k.v AS SELECT x FROM k.t PRIMARY KEY (a);": "schema.cql:2: table k.v: column x is not one of k.t",
 	} {
 		_, err := ParseCQL("schema.cql", text)

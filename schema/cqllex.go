@@ -68,7 +68,14 @@ func lexCQL(name, text string) ([]cqlToken, error) {
 type cqlLexer struct {
 	name, text string
 	at, line   int
+	// inWarning says that the lexer is in a comment that it reads: see warningComment.
+	inWarning bool
 }
+
+// warningComment is the beginning of the comment into which DESCRIBE puts a table with COMPACT STORAGE. From CREATE
+// TABLE on it is read, since such a table has mutations like any other. Source: DescribeStatement,
+// TableMetadata.appendCqlTo.
+const warningComment = "/*\nWarning: Table "
 
 // pass steps over n bytes.
 func (l *cqlLexer) pass(n int) {
@@ -76,7 +83,7 @@ func (l *cqlLexer) pass(n int) {
 	l.at += n
 }
 
-// skip steps over white space and comments.
+// skip steps over white space and comments, but not what is read of a comment.
 func (l *cqlLexer) skip() error {
 	for l.at < len(l.text) {
 		rest := l.text[l.at:]
@@ -89,8 +96,18 @@ func (l *cqlLexer) skip() error {
 				n = len(rest)
 			}
 			l.pass(n)
+		case l.inWarning && strings.HasPrefix(rest, "*/"):
+			l.inWarning = false
+			l.pass(2)
 		case strings.HasPrefix(rest, "/*"):
 			n := strings.Index(rest[2:], "*/")
+			if n >= 0 && strings.HasPrefix(rest, warningComment) {
+				if begin := strings.Index(rest[:n+2], "\nCREATE TABLE "); begin >= 0 {
+					l.inWarning = true
+					l.pass(begin)
+					continue
+				}
+			}
 			if n < 0 {
 				return fmt.Errorf("%s:%d: the comment that begins here has no end: expected */", l.name, l.line)
 			}

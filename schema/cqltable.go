@@ -372,6 +372,8 @@ func (p *cqlParser) alterDrop(t *cqlTable) error {
 	if negative {
 		at = -at
 	}
+	// system_schema keeps whole milliseconds; the node that dropped the column prints more until it restarts.
+	at -= at % 1000
 	for _, name := range names {
 		i := t.columnIndex(name)
 		if i < 0 || slices.Contains(t.partition, name) || slices.Contains(t.clustering, name) {
