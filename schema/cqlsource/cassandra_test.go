@@ -3,10 +3,13 @@ package cqlsource
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,6 +100,7 @@ func testCassandra(t *testing.T, version string, nodes int) {
 	t.Run("agrees with DESCRIBE", func(t *testing.T) { agrees(t, source, session, created) })
 	t.Run("sees changes", func(t *testing.T) { seesChanges(t, source, session) })
 	t.Run("knows the nodes", func(t *testing.T) { knowsNodes(t, source, c.Nodes, version) })
+	t.Run("leaves nothing open", func(t *testing.T) { leavesNothingOpen(t, address) })
 	for _, e := range logged.All() {
 		t.Errorf("logged: %s %v", e.Message, e.ContextMap())
 	}
@@ -223,5 +227,41 @@ func knowsNodes(t *testing.T, source *Source, nodes []*testparts.Node, version s
 			h.ReleaseVersion != info.ReleaseVersion || h.DataCenter == "" || h.Rack == "" {
 			t.Errorf("%+v, expected host %s at %s", h, id, node.Addr)
 		}
+	}
+}
+
+// leavesNothingOpen reads by way of an address that the node does not know as its own.
+func leavesNothingOpen(t *testing.T, address string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends sync.WaitGroup
+	var accepted atomic.Int32
+	ends.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted.Add(1)
+			node, err := net.Dial("tcp", address)
+			if err != nil {
+				client.Close()
+				t.Error(err)
+				continue
+			}
+			pipe := func(to, from net.Conn) { _, _ = io.Copy(to, from); to.Close(); from.Close() }
+			ends.Go(func() { pipe(node, client) })
+			ends.Go(func() { pipe(client, node) })
+		}
+	})
+	source := newSource(t, Config{ContactPoints: []string{l.Addr().String()}})
+	read(t, source)
+	read(t, source)
+	l.Close()
+	ends.Wait() // for every connection to end, with the source still open
+	if n := accepted.Load(); n != 4 {
+		t.Errorf("2 calls made %d connections, expected 4", n)
 	}
 }
