@@ -177,15 +177,13 @@ func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
 		if ref.kind != kind {
 			return fmt.Sprintf("cell %d: expected a %v column, found the %v column %s", i, kind, ref.kind, ref.name)
 		}
-		if w.table.columns[ref.id].gone(c.Timestamp) {
-			continue
-		}
 		reason := ""
 		switch {
-		case c.Path != nil:
-			reason = "it has a path, as cells of collections and user types that are not frozen have"
 		case c.Timestamp == commitlog.NoTimestamp:
 			reason = "it has no write time"
+		case w.table.columns[ref.id].gone(c.Timestamp):
+		case c.Path != nil:
+			reason = "it has a path, as cells of collections and user types that are not frozen have"
 		case c.TTL < 0 || c.TTL != 0 && (c.Deleted || c.LocalTime == commitlog.NoDeletionTime):
 			reason = fmt.Sprintf("its TTL is %d, expected one with an expiry and a value, or 0", c.TTL)
 		case c.TTL == 0 && !c.Deleted && c.LocalTime != commitlog.NoDeletionTime:

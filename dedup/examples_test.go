@@ -1,0 +1,283 @@
+package dedup
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"cassdelta/commitlog"
+	"cassdelta/internal/rawtopic"
+	"cassdelta/schema"
+)
+
+var update = flag.Bool("update", false, "write what the examples in testdata/fold give into their files")
+
+// TestExamples folds the records in testdata/fold/*.txt, and holds the events to those in the files. A file is read by
+// people: each record is a line, and the events that it makes stand indented below it.
+//
+//	# a comment
+//	table NAME COLUMN TYPE KIND, ...          a table, its definition sent; the kind desc is a descending clustering column
+//	alter NAME COLUMN TYPE KIND, ... @TIME    the same table with other columns; those that it had before are dropped then
+//	insert NAME COLUMN=VALUE ... @TIME        a row with liveness; null is a tombstone
+//	update NAME COLUMN=VALUE ... @TIME        a row without; of no clustering column: the static row
+//	delete NAME COLUMN=VALUE ... @TIME        a row, or a partition, or a range: COLUMN>=VALUE and so on
+//	tick SECOND                               time comes up to a second
+//	again                                     the record above, another copy of it
+//
+// A TIME is in microseconds, or in seconds with an s. With ttl=SECONDS, what is written expires so long after the second
+// of TIME; with local=SECOND, a tombstone has that local deletion time, otherwise that of TIME.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("testdata/fold/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := runExample(t, file, string(text))
+			if *update {
+				if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if found != string(text) {
+				a, b := strings.Split(found, "\n"), strings.Split(string(text), "\n")
+				for i := range min(len(a), len(b)) {
+					if a[i] != b[i] {
+						t.Fatalf("%s:%d: found\n%s\nexpected\n%s", file, i+1, a[i], b[i])
+					}
+				}
+				t.Fatalf("%s: found %d lines, expected %d", file, len(a), len(b))
+			}
+		})
+	}
+}
+
+// example is the state of a file under way.
+type example struct {
+	*harness
+	tables map[string]*schema.Table
+	last   *rawtopic.Record
+}
+
+// runExample returns the file as it should be.
+func runExample(t *testing.T, file, text string) string {
+	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}}
+	x.apply(initRecord())
+	var out strings.Builder
+	for i, line := range strings.SplitAfter(text, "\n") {
+		if strings.HasPrefix(line, " ") {
+			continue
+		}
+		out.WriteString(line)
+		command, _, _ := strings.Cut(strings.TrimRight(line, "\n"), "#")
+		if strings.TrimSpace(command) == "" {
+			continue
+		}
+		rec, err := x.record(command)
+		if err != nil {
+			t.Fatalf("%s:%d: %v", file, i+1, err)
+		}
+		x.last = rec
+		err = x.try(rec)
+		var refused *RecordError
+		if errors.As(err, &refused) {
+			fmt.Fprintf(&out, "    refused: %s\n", refused.Reason)
+		} else if err != nil {
+			t.Fatalf("%s:%d: %v", file, i+1, err)
+		}
+		for _, e := range x.take() {
+			fmt.Fprintf(&out, "    %s\n", e)
+		}
+	}
+	return out.String()
+}
+
+func (x *example) record(command string) (*rawtopic.Record, error) {
+	verb, rest, _ := strings.Cut(strings.TrimSpace(command), " ")
+	switch verb {
+	case "again":
+		return x.last, nil
+	case "tick":
+		at, err := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+		return tickRecord(at), err
+	case "table", "alter":
+		name, columns, _ := strings.Cut(rest, " ")
+		columns, at, _ := strings.Cut(columns, "@")
+		spec := *mustTable(x.t, name, strings.Split(columns, ",")...)
+		if old := x.tables[name]; old != nil {
+			altered, err := exampleTime(at)
+			if err != nil {
+				return nil, err
+			}
+			spec.AlteredAt, spec.Dropped = altered, slices.Clone(old.Dropped)
+			for _, c := range old.Columns {
+				if _, ok := spec.ColumnIndex(c.Name); !ok {
+					spec.Dropped = append(spec.Dropped, schema.DroppedColumn{Name: c.Name, Kind: c.Kind, Type: c.Type, DroppedAt: altered})
+				}
+			}
+		}
+		x.tables[name] = rebuild(x.t, spec)
+		return schemaRecord(x.tables[name]), nil
+	case "insert", "update", "delete":
+		w := exampleWrite{local: math.MinInt64}
+		if err := w.parse(rest); err != nil {
+			return nil, err
+		}
+		if w.table = x.tables[w.name]; w.table == nil {
+			return nil, fmt.Errorf("no table %s", w.name)
+		}
+		return w.record(verb)
+	}
+	return nil, fmt.Errorf("no verb %q", verb)
+}
+
+func exampleTime(text string) (int64, error) {
+	text, seconds := strings.CutSuffix(strings.TrimSpace(text), "s")
+	at, err := strconv.ParseInt(text, 10, 64)
+	if seconds {
+		at *= microseconds
+	}
+	return at, err
+}
+
+// exampleWrite is a line that writes something.
+type exampleWrite struct {
+	name  string
+	table *schema.Table
+	terms []exampleTerm
+	at    int64
+	ttl   int32
+	local int64
+}
+
+type exampleTerm struct{ column, operator, value string }
+
+func (w *exampleWrite) parse(text string) (err error) {
+	fields := strings.Fields(text)
+	if len(fields) == 0 {
+		return errors.New("no table")
+	}
+	w.name = fields[0]
+	for _, f := range fields[1:] {
+		if at, ok := strings.CutPrefix(f, "@"); ok {
+			if w.at, err = exampleTime(at); err != nil {
+				return err
+			}
+			continue
+		}
+		i := strings.IndexAny(f, "<>=")
+		if i < 0 {
+			return fmt.Errorf("%q is no term", f)
+		}
+		j := i + 1
+		if f[i] != '=' && j < len(f) && f[j] == '=' {
+			j++
+		}
+		term := exampleTerm{f[:i], f[i:j], f[j:]}
+		n, _ := strconv.ParseInt(term.value, 10, 64)
+		switch term.column {
+		case "ttl":
+			w.ttl = int32(n)
+		case "local":
+			w.local = n
+		default:
+			w.terms = append(w.terms, term)
+		}
+	}
+	if w.local == math.MinInt64 {
+		w.local = second(w.at)
+	}
+	return nil
+}
+
+func (w *exampleWrite) record(verb string) (*rawtopic.Record, error) {
+	d := newData(w.table, nil)
+	deletion := commitlog.Deletion{Timestamp: w.at, LocalTime: w.local}
+	row := newRow()
+	g := rawtopic.Range{Start: rawtopic.Bound{Inclusive: true}, End: rawtopic.Bound{Inclusive: true}, Deletion: deletion}
+	ranged := false
+	var key [][]byte
+	for _, term := range w.terms {
+		i, ok := w.table.ColumnIndex(term.column)
+		if !ok {
+			return nil, fmt.Errorf("no column %s", term.column)
+		}
+		c := w.table.Columns[i]
+		v, err := exampleValue(c.Type, term.value)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case c.Kind == schema.PartitionKey:
+			key = append(key, v)
+		case c.Kind == schema.Clustering && term.operator == "=":
+			row.Clustering = append(row.Clustering, v)
+			g.Start.Prefix, g.End.Prefix = append(g.Start.Prefix, v), append(g.End.Prefix, v)
+		case c.Kind == schema.Clustering:
+			// In descending order the bound of the greater values comes first.
+			b := &g.Start
+			if (term.operator[0] == '<') != c.Desc {
+				b = &g.End
+			}
+			ranged = true
+			b.Prefix, b.Inclusive = append(b.Prefix, v), len(term.operator) == 2
+		case term.value == "null":
+			rowBuilder{w.table, &row}.tombstone(c.Name, w.at, w.local)
+		case w.ttl != 0:
+			rowBuilder{w.table, &row}.expiring(c.Name, w.at, w.ttl, second(w.at)+int64(w.ttl), v)
+		default:
+			rowBuilder{w.table, &row}.cell(c.Name, w.at, v)
+		}
+	}
+	d.Key = w.table.JoinPartitionKey(nil, key)
+	full := len(row.Clustering) == len(w.table.ClusteringColumns())
+	switch {
+	case verb == "insert":
+		row.Liveness.Timestamp = w.at
+		if w.ttl != 0 {
+			row.Liveness.TTL, row.Liveness.ExpiresAt = w.ttl, second(w.at)+int64(w.ttl)
+		}
+		d.Rows = append(d.Rows, row)
+	case verb == "update" && !full && len(row.Clustering) == 0:
+		d.Static = &row
+	case verb == "update":
+		d.Rows = append(d.Rows, row)
+	case ranged || !full && len(row.Clustering) > 0:
+		d.Ranges = append(d.Ranges, g)
+	case full && len(row.Clustering) > 0:
+		row.Deletion = deletion
+		d.Rows = append(d.Rows, row)
+	default:
+		d.Deletion = deletion
+	}
+	return dataRecord(d), nil
+}
+
+func exampleValue(t *schema.Type, text string) ([]byte, error) {
+	if text == "null" {
+		return nil, nil
+	}
+	switch t.Kind {
+	case schema.KindText:
+		return []byte(text), nil
+	case schema.KindInt:
+		n, err := strconv.Atoi(text)
+		return intValue(n), err
+	case schema.KindDecimal:
+		// The scale is the number of digits behind the point; then come all digits.
+		whole, fraction, _ := strings.Cut(text, ".")
+		n, err := strconv.Atoi(whole + fraction)
+		return append(intValue(len(fraction)), intValue(n)...), err
+	}
+	return nil, fmt.Errorf("no values of type %s", t.CQL())
+}

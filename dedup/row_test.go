@@ -1,0 +1,216 @@
+package dedup
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"cassdelta/commitlog"
+	"cassdelta/internal/rawtopic"
+	"cassdelta/schema"
+)
+
+// randomRow is any row that the encoding takes.
+func randomRow(r *rand.Rand, columns int) *row {
+	var x row
+	x.reset()
+	times := []int64{0, 1, -1, 1_700_000_000_000_000, 1_700_000_000_000_001, 1_700_000_000_999_999, math.MaxInt64, math.MinInt64 + 1}
+	seconds := []int64{0, -5, 1_700_000_000, 1_700_000_100, commitlog.NoDeletionTime, commitlog.InvalidDeletionTime}
+	at := func() int64 { return times[r.IntN(len(times))] }
+	when := func() int64 { return seconds[r.IntN(len(seconds))] }
+	for range columns {
+		x.clustering = append(x.clustering, [][]byte{nil, {}, {1}, []byte("clustering")}[r.IntN(4)])
+	}
+	ttl := func() int32 { return []int32{1, 100, math.MaxInt32}[r.IntN(3)] }
+	if r.IntN(2) == 0 {
+		x.liveness.Timestamp = at()
+		if r.IntN(2) == 0 {
+			x.liveness.TTL, x.liveness.ExpiresAt, x.liveness.expired = ttl(), when(), r.IntN(2) == 0
+		}
+	}
+	if r.IntN(3) == 0 {
+		x.deletion = commitlog.Deletion{Timestamp: at(), LocalTime: when()}
+	}
+	for id := uint32(0); r.IntN(4) > 0; id++ {
+		if id += uint32(r.IntN(3)); r.IntN(20) == 0 {
+			id += uint32(r.IntN(1000))
+		}
+		c := cell{id: id, kind: cellKind(r.IntN(4)), timestamp: at(), local: commitlog.NoDeletionTime}
+		switch c.kind {
+		case cellTombstone:
+			c.local = when()
+		case cellExpiring, cellExpired:
+			if c.ttl, c.local = ttl(), when(); r.IntN(2) == 0 && x.liveness.TTL != 0 {
+				c.ttl, c.local = x.liveness.TTL, x.liveness.ExpiresAt
+			}
+		}
+		if c.alive() {
+			c.value = [][]byte{{}, {0}, bytes.Repeat([]byte("v"), 200)}[r.IntN(3)]
+		}
+		x.cells = append(x.cells, c)
+	}
+	return &x
+}
+
+func TestRowEncoding(t *testing.T) {
+	const seed = 7
+	r := rand.New(rand.NewPCG(seed, 0))
+	var decoded row
+	for i := range 20_000 {
+		columns := r.IntN(3)
+		x := randomRow(r, columns)
+		value := appendRow(nil, x)
+		if err := decodeRow(value, columns, &decoded); err != nil {
+			t.Fatalf("seed %d, row %d: %+v: %x: %v", seed, i, x, value, err)
+		}
+		if len(x.clustering) == 0 {
+			x.clustering, decoded.clustering = nil, nil
+		}
+		if len(x.cells) == 0 {
+			x.cells, decoded.cells = nil, nil
+		}
+		if !reflect.DeepEqual(x, &decoded) {
+			t.Fatalf("seed %d, row %d: encoded\n%+v\ndecoded\n%+v\n%x", seed, i, x, &decoded, value)
+		}
+	}
+}
+
+// TestRowSize holds the encoding to the sizes that make it worth its rules: the usual row is written by one INSERT.
+func TestRowSize(t *testing.T) {
+	var x row
+	x.reset()
+	x.liveness.Timestamp = 1_700_000_000_000_000
+	for id := range uint32(3) {
+		x.cells = append(x.cells, cell{id: id, timestamp: x.liveness.Timestamp, local: commitlog.NoDeletionTime, value: []byte("abcd")})
+	}
+	if n := len(appendRow(nil, &x)); n != 2+8+3*(1+1+4) {
+		t.Errorf("a row of three cells has %d bytes", n)
+	}
+	x.liveness.TTL, x.liveness.ExpiresAt = 86400, 1_700_086_400
+	for i := range x.cells {
+		x.cells[i].kind, x.cells[i].ttl, x.cells[i].local = cellExpiring, 86400, 1_700_086_400
+	}
+	if n := len(appendRow(nil, &x)); n != 2+8+1+3+3*(1+1+4) {
+		t.Errorf("a row of three cells with a TTL has %d bytes", n)
+	}
+}
+
+// FuzzDecodeRow: any bytes give a row or an error, and a row gives bytes that decode to it again.
+func FuzzDecodeRow(f *testing.F) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 50 {
+		f.Add(appendRow(nil, randomRow(r, 1)), 1)
+	}
+	f.Add([]byte{1, 0}, 0)
+	f.Fuzz(func(t *testing.T, value []byte, columns int) {
+		var a, b row
+		if columns < 0 || columns > 10 || decodeRow(value, columns, &a) != nil {
+			return
+		}
+		again := appendRow(nil, &a)
+		if err := decodeRow(again, columns, &b); err != nil {
+			t.Fatalf("%x was decoded, and %x made of it was not: %v", value, again, err)
+		}
+		if third := appendRow(nil, &b); !bytes.Equal(again, third) {
+			t.Fatalf("%x, decoded and encoded, is %x, and again %x", value, again, third)
+		}
+	})
+}
+
+// FuzzDecodeStored does the same with the other values of the state.
+func FuzzDecodeStored(f *testing.F) {
+	f.Add(appendHeader(nil, &header{deletion: commitlog.Deletion{Timestamp: 5, LocalTime: 6}, ranges: true}))
+	f.Add(appendRange(nil, commitlog.Deletion{Timestamp: 5, LocalTime: 6}, []byte("start")))
+	f.Add(appendInit(nil, &rawtopic.Init{Cluster: "c", Partitions: 3, Version: 1}))
+	f.Add(appendAssembly(nil, &assembly{Assembly: rawtopic.Assembly{Count: 3, Next: 1}, bytes: 9}))
+	f.Add(appendJoined(nil, &table{hashes: make([]schema.Hash, 2), columns: []column{{name: "a", kind: schema.Regular}}, headers: true}))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if h, err := decodeHeader(value); err == nil {
+			if again, err := decodeHeader(appendHeader(nil, &h)); err != nil || again != h {
+				t.Fatalf("header %+v became %+v, %v", h, again, err)
+			}
+		}
+		if d, start, err := decodeRange(value); err == nil {
+			if e, s, err := decodeRange(appendRange(nil, d, start)); err != nil || e != d || !bytes.Equal(s, start) {
+				t.Fatalf("range %v %x became %v %x, %v", d, start, e, s, err)
+			}
+		}
+		if i, err := decodeInit(value); err == nil {
+			if again, err := decodeInit(appendInit(nil, &i)); err != nil || again != i {
+				t.Fatalf("init %+v became %+v, %v", i, again, err)
+			}
+		}
+		if a, err := decodeAssembly(value); err == nil {
+			if again, err := decodeAssembly(appendAssembly(nil, &a)); err != nil || again != a {
+				t.Fatalf("assembly %+v became %+v, %v", a, again, err)
+			}
+		}
+		var j, again table
+		if decodeJoined(value, &j) == nil {
+			if err := decodeJoined(appendJoined(nil, &j), &again); err != nil || !reflect.DeepEqual(j, again) {
+				t.Fatalf("joined schema %+v became %+v, %v", j, again, err)
+			}
+		}
+		decodeWatermark(value)
+	})
+}
+
+// TestMergeLaws: the merge is commutative, associative and idempotent, in any state of time.
+func TestMergeLaws(t *testing.T) {
+	const seed = 3
+	r := rand.New(rand.NewPCG(seed, 0))
+	small := func() *row {
+		var x row
+		x.reset()
+		at := func() int64 { return 10 + int64(r.IntN(4)) }
+		if r.IntN(2) == 0 {
+			x.liveness.Timestamp = at()
+			if r.IntN(2) == 0 {
+				x.liveness.TTL, x.liveness.ExpiresAt = int32(1+r.IntN(2)), 20+int64(r.IntN(2))
+			}
+		}
+		if r.IntN(4) == 0 {
+			x.deletion = commitlog.Deletion{Timestamp: at(), LocalTime: int64(r.IntN(2))}
+		}
+		for id := range uint32(3) {
+			c := cell{id: id, kind: cellKind(r.IntN(3)), timestamp: at(), local: commitlog.NoDeletionTime}
+			switch c.kind {
+			case cellTombstone:
+				c.local = int64(r.IntN(2))
+			case cellExpiring:
+				c.ttl, c.local = int32(1+r.IntN(2)), 20+int64(r.IntN(2))
+			}
+			if c.alive() {
+				c.value = []byte{byte(r.IntN(2))}
+			}
+			if r.IntN(3) > 0 {
+				x.cells = append(x.cells, c)
+			}
+		}
+		return &x
+	}
+	merge := func(a, b *row) *row {
+		var m row
+		m.merge(a, b, commitlog.LiveDeletion, math.MinInt64)
+		return &m
+	}
+	same := func(a, b *row) bool { return bytes.Equal(appendRow(nil, a), appendRow(nil, b)) }
+	for i := range 20_000 {
+		a, b, c := small(), small(), small()
+		// What a row's own deletion covers is not in a row that was merged.
+		var nothing row
+		nothing.reset()
+		a, b, c = merge(a, &nothing), merge(b, &nothing), merge(c, &nothing)
+		if !same(merge(a, b), merge(b, a)) {
+			t.Fatalf("seed %d, case %d: %+v and %+v merge to %+v, and in the other order to %+v", seed, i, a, b, merge(a, b), merge(b, a))
+		}
+		if !same(merge(merge(a, b), c), merge(a, merge(b, c))) {
+			t.Fatalf("seed %d, case %d: the merge of %+v, %+v and %+v depends on what is merged first", seed, i, a, b, c)
+		}
+		if !same(merge(merge(a, b), b), merge(a, b)) {
+			t.Fatalf("seed %d, case %d: %+v merged twice into %+v is not the same", seed, i, b, a)
+		}
+	}
+}
