@@ -18,7 +18,8 @@
 // <topic>-value. Without, they are in Avro's single-object encoding, and the schemas are in the topic <prefix>.schemas:
 // compacted, one partition, the key of a record the fingerprint in 16 hexadecimal digits, its value the schema's JSON
 // text. Either is done before the first event that needs it is encoded, outside of the worker's transaction: a
-// reader that has a record can find its schema. A schema that no committed event needs does no harm.
+// reader that has a record can find its schema. A schema that no committed event needs does no harm. Schemas that differ
+// in attributes alone have one fingerprint, and of them the schema topic keeps the last.
 package sink
 
 import (

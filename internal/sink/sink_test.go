@@ -113,8 +113,8 @@ func randomEvent(t testing.TB, r *rand.Rand, table *schema.Table) *dedup.Event {
 			}
 		}
 	}
-	e := &dedup.Event{Cluster: "Test Cluster",
-		Table: table, Op: pick(r, dedup.Create, dedup.Update, dedup.Delete, dedup.Read),
+	e := &dedup.Event{
+		Cluster: "Test Cluster", Table: table, Op: pick(r, dedup.Create, dedup.Update, dedup.Delete, dedup.Read),
 		Reason:   pick(r, dedup.ReasonMutation, dedup.ReasonTTL, dedup.ReasonTruncate, dedup.ReasonDrop),
 		Complete: r.IntN(2) == 0, Static: len(table.StaticColumns()) > 0 && r.IntN(3) == 0,
 		Timestamp: r.Int64() - 1<<62,
@@ -342,23 +342,26 @@ func TestPreparation(t *testing.T) {
 
 // TestAlteredTable holds that events of the old and the new definition are read, each by its own schema.
 func TestAlteredTable(t *testing.T) {
-	b, ctx := startBroker(t), timeout(t)
-	s := newSink(t, b, startRegistry(t))
-	reader := NewReader(ReaderConfig{Registry: s.cfg.Registry})
-	r := rand.New(rand.NewPCG(1, 2))
-	for _, cql := range []string{
-		customersCQL, strings.Replace(customersCQL, "balance bigint", "balance bigint, tier text", 1), strings.Replace(customersCQL, "balance bigint,", "", 1),
-	} {
-		e := randomEvent(t, r, testTable(t, cql))
-		var rec kgo.Record
-		if _, err := s.Encode(ctx, e, &rec, nil); err != nil {
-			t.Fatal(err)
+	for _, reg := range []*registry.Client{nil, startRegistry(t)} {
+		b, ctx := startBroker(t), timeout(t)
+		s := newSink(t, b, reg)
+		reader := NewReader(ReaderConfig{Prefix: "test.clean", Opts: b.opts, Registry: reg})
+		defer reader.Close()
+		r := rand.New(rand.NewPCG(1, 2))
+		for _, cql := range []string{
+			customersCQL, strings.Replace(customersCQL, "balance bigint", "balance bigint, tier text", 1), strings.Replace(customersCQL, "balance bigint,", "", 1),
+		} {
+			e := randomEvent(t, r, testTable(t, cql))
+			var rec kgo.Record
+			if _, err := s.Encode(ctx, e, &rec, nil); err != nil {
+				t.Fatal(err)
+			}
+			c, err := reader.Read(ctx, &rec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkChange(t, e, c)
 		}
-		c, err := reader.Read(ctx, &rec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkChange(t, e, c)
 	}
 }
 

@@ -22,9 +22,9 @@ func ensureTopic(ctx context.Context, cl *kgo.Client, name string, partitions in
 		case err == nil:
 			return n, nil
 		case errors.Is(err, kerr.UnknownTopicOrPartition) && !created:
-			_, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, replication, configs, name)
+			made, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, replication, configs, name)
 			if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-				return 0, fmt.Errorf("create topic %s with %d partitions: %w; create it by hand, or allow this user to", name, partitions, err)
+				return 0, fmt.Errorf("create topic %s with %d partitions: %w (%s); create it by hand, or allow this user to", name, partitions, err, made.ErrMessage)
 			}
 			created = true
 			continue

@@ -194,6 +194,39 @@ func TestOpenTransaction(t *testing.T) {
 	c.expect(c.lines(Config{}), line("orders", 1, 10), line("orders", 1, 11))
 }
 
+// writerFunc is called with each line.
+type writerFunc func(line string)
+
+func (f writerFunc) Write(b []byte) (int, error) {
+	f(strings.TrimSuffix(string(b), "\n"))
+	return len(b), nil
+}
+
+// TestUntilEndStopsAtItsEnd writes to one partition while the other is still read, one batch a fetch: what was not there at
+// the start is not printed.
+func TestUntilEndStopsAtItsEnd(t *testing.T) {
+	c := startCluster(t)
+	c.makeTopic("p.schemas", 1)
+	orders := c.table("orders")
+	c.write(kgo.TryCommit, c.record(orders, 2, 1))
+	for v := byte(1); v <= 20; v++ {
+		c.write(kgo.TryCommit, c.record(orders, 1, v))
+	}
+	got := map[string]int{}
+	cfg := c.config(writerFunc(func(l string) {
+		got[l]++
+		c.write(kgo.TryCommit, c.record(orders, 2, byte(100+len(got))))
+	}), io.Discard)
+	cfg.UntilEnd = true
+	cfg.ClientOpts = append(c.opts[:2:2], kgo.FetchMaxPartitionBytes(1), kgo.FetchMaxBytes(1))
+	c.check(Follow(c.ctx, cfg))
+	want := []string{line("orders", 2, 1)}
+	for v := 1; v <= 20; v++ {
+		want = append(want, line("orders", 1, v))
+	}
+	c.expect(got, want...)
+}
+
 // following runs Follow until the test ends it.
 type following struct {
 	lines chan string
