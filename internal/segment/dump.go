@@ -75,19 +75,22 @@ func (d *dumper) file(ctx context.Context, fl file) error {
 	if !d.JSON {
 		d.print("segment %d, version %d\n", desc.ID, desc.Version)
 	}
-	var failed []error
+	// Each failure is told when it is met; the count and the last of them make the error.
+	failures := 0
+	var last error
+	fail := func(err error) {
+		failures, last = failures+1, err
+		fmt.Fprintln(d.Notes, err)
+	}
 	end, err := s.each(func(payload []byte, pos commitlog.Position, damage error) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if damage != nil {
-			failed = append(failed, damage)
-			fmt.Fprintln(d.Notes, damage)
-			return nil
+		if damage == nil {
+			damage = d.entry(desc.Version, payload, pos)
 		}
-		if err := d.entry(desc.Version, payload, pos); err != nil {
-			failed = append(failed, err)
-			fmt.Fprintln(d.Notes, err)
+		if damage != nil {
+			fail(damage)
 		}
 		return d.fatal
 	})
@@ -95,15 +98,14 @@ func (d *dumper) file(ctx context.Context, fl file) error {
 	case err != nil:
 		return err
 	case end.err != nil:
-		failed = append(failed, end.err)
+		failures, last = failures+1, end.err
 	case !d.JSON:
 		d.print("%s\n", end.text)
 	}
-	// Each was told when it was met; here they only make the exit code.
-	if len(failed) > 1 {
-		return fmt.Errorf("%s: %d mutations could not be read, the last: %w", fl.path, len(failed), failed[len(failed)-1])
+	if failures > 1 {
+		return fmt.Errorf("%s: %d mutations could not be read, the last: %w", fl.path, failures, last)
 	}
-	return errors.Join(failed...)
+	return last
 }
 
 // entry prints one mutation; its error is that of a mutation that cannot be decoded.

@@ -125,6 +125,14 @@ func TestBadInput(t *testing.T) {
 		}
 		return path
 	}
+	index, err := os.ReadFile(strings.TrimSuffix(segments[0], ".log") + "_cdc.idx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cutCompleted := write(segment[:100000])
+	if err := os.WriteFile(strings.TrimSuffix(cutCompleted, ".log")+"_cdc.idx", index, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	flipped := bytes.Clone(segment)
 	flipped[1000] ^= 1 // in the first mutations
 	for _, c := range []struct {
@@ -135,6 +143,8 @@ func TestBadInput(t *testing.T) {
 		{"a file of something else", "segment_test.go", schema, "damaged at byte 0"},
 		{"an empty file", write(nil), schema, "has no header yet"},
 		{"a cut header", write(segment[:10]), schema, "has no header yet"},
+		{"a cut segment", write(segment[:100000]), schema, "(the file was cut)"},
+		{"a cut segment whose index file says that it is complete", cutCompleted, schema, "(the file was cut)"},
 		{"a flipped bit", write(flipped), schema, "damaged at byte"},
 		{"no schema file", segments[0], "none.cql", "none.cql"},
 		{"a schema without ids", segments[0], recordings + "demo/workload.cql", "WITH INTERNALS"},
