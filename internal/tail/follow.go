@@ -251,12 +251,15 @@ func (f *follower) print(ctx context.Context, fetches kgo.Fetches) error {
 		return fmt.Errorf("read topic %s, partition %d: %w", e.Topic, e.Partition, e.Err)
 	}
 	for r := range fetches.RecordsAll() {
-		at := place{r.Topic, r.Partition}
-		if end, ok := f.ends[at]; f.cfg.UntilEnd && (!ok || r.Offset >= end) {
-			delete(f.ends, at)
-			continue // it came after the start
-		} else if ok && r.Offset == end-1 {
-			delete(f.ends, at)
+		if f.cfg.UntilEnd {
+			at := place{r.Topic, r.Partition}
+			end := f.ends[at] // 0 once it was reached
+			if r.Offset >= end-1 {
+				delete(f.ends, at)
+			}
+			if r.Offset >= end {
+				continue // it came after the start
+			}
 		}
 		if r.Attrs.IsControl() {
 			continue
