@@ -1,0 +1,35 @@
+package dedup
+
+import (
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Headers of a dead letter. Its value is that of the raw record, as it is; its key is null.
+const (
+	// HeaderError says what is wrong with the record.
+	HeaderError = "cassdelta.error"
+	// HeaderRawTopic, HeaderRawPartition and HeaderRawOffset say which raw record it is.
+	HeaderRawTopic     = "cassdelta.raw.topic"
+	HeaderRawPartition = "cassdelta.raw.partition"
+	HeaderRawOffset    = "cassdelta.raw.offset"
+)
+
+// maxErrorText bounds what an error may say in a header, in bytes.
+const maxErrorText = 2 << 10
+
+// deadLetter makes rec the dead letter of a raw record.
+func deadLetter(rec *kgo.Record, topic string, raw *kgo.Record, reason error) {
+	text := reason.Error()
+	text = text[:min(len(text), maxErrorText)]
+	*rec = kgo.Record{
+		Topic: topic,
+		Value: raw.Value,
+		Headers: append(rec.Headers[:0],
+			kgo.RecordHeader{Key: HeaderError, Value: []byte(text)},
+			kgo.RecordHeader{Key: HeaderRawTopic, Value: []byte(raw.Topic)},
+			kgo.RecordHeader{Key: HeaderRawPartition, Value: strconv.AppendInt(nil, int64(raw.Partition), 10)},
+			kgo.RecordHeader{Key: HeaderRawOffset, Value: strconv.AppendInt(nil, raw.Offset, 10)}),
+	}
+}

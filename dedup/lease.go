@@ -1,0 +1,42 @@
+package dedup
+
+import (
+	"context"
+	"sync"
+)
+
+// leases sees to it that one session at a time has the store of a partition open: when a partition moves between two
+// sessions of a process, the new owner may be told before the former one has closed the store. The zero value is ready.
+type leases struct {
+	mu   sync.Mutex
+	held map[int32]chan struct{} // closed when the lease is given back
+}
+
+// acquire waits until the partition is free, or until ctx ends.
+func (l *leases) acquire(ctx context.Context, partition int32) (release func(), err error) {
+	for {
+		l.mu.Lock()
+		free, taken := l.held[partition]
+		if !taken {
+			break
+		}
+		l.mu.Unlock()
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = map[int32]chan struct{}{}
+	}
+	free := make(chan struct{})
+	l.held[partition] = free
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.held, partition)
+		close(free)
+	}, nil
+}

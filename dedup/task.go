@@ -1,0 +1,355 @@
+package dedup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"cassdelta/internal/rawtopic"
+	"cassdelta/schema"
+	"cassdelta/state"
+)
+
+// folder is what a task needs of a [Fold].
+type folder interface {
+	Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done, limit int64, emit func(*Event) error) (emitted int64, finished bool, err error)
+	Reset()
+	Stats() Stats
+}
+
+// task is one raw partition: its state, and the records of it that were read and are not committed. It is for one
+// goroutine at a time.
+type task struct {
+	w         *Worker
+	log       *zap.Logger
+	partition int32
+	store     *state.Store
+	release   func() // gives the lease back
+	fold      folder
+	decoder   rawtopic.Decoder
+	record    rawtopic.Record // the decoded records[next], if decoded is set
+	decoded   bool
+
+	// committed is C; the store is at it too while no transaction is under way.
+	committed committed
+	// records are those from committed on; the first next of them are folded, and done events of the one after.
+	records []*kgo.Record
+	next    int
+	done    int64
+	bytes   int   // of the values of records
+	read    int64 // offset after the last of records
+	end     int64 // of the log, as of the last fetch
+	paused  bool  // in the fetching client, because enough records wait
+
+	// Of the transaction under way.
+	tx       *state.Txn
+	ctx      context.Context
+	produce  func(*kgo.Record) // nil during replay: nothing is emitted
+	emit     func(*Event) error
+	emitErr  error // why emit failed last
+	slab     slab
+	produced int   // bytes
+	spent    int64 // events and dead letters
+	counts   txnCounts
+	stats    Stats // of the fold when the transaction began
+	lettered int64 // offset of the raw record that the last dead letter about an event is of
+	reported int   // how many unsupported tables the log has
+}
+
+// txnCounts are published once the transaction is committed.
+type txnCounts struct {
+	records int64
+	events  map[*schema.Table]opCounts
+	dead    map[string]int64 // by reason
+}
+
+// opCounts are events by op.
+type opCounts struct{ create, update, delete, read int64 }
+
+func newTask(w *Worker, partition int32, store *state.Store, release func(), pool *slabPool) *task {
+	t := &task{
+		w: w, log: w.cfg.Log.With(zap.Int32("raw partition", partition)), partition: partition,
+		store: store, release: release, fold: w.newFold(partition), slab: slab{pool: pool}, lettered: -1,
+		counts: txnCounts{events: map[*schema.Table]opCounts{}, dead: map[string]int64{}},
+	}
+	t.emit = t.emitEvent
+	return t
+}
+
+// close stores what was committed and gives the partition free.
+func (t *task) close() error {
+	defer t.release()
+	t.w.metrics.stores.remove(t.partition)
+	return t.store.Close()
+}
+
+// at is the position up to which records are folded.
+func (t *task) at() state.Position {
+	switch {
+	case t.done > 0 && t.waiting() > 0:
+		return state.Position{Offset: t.records[t.next].Offset, Done: t.done}
+	case t.next > 0:
+		return state.Position{Offset: t.records[t.next-1].Offset + 1}
+	}
+	return t.committed.Position
+}
+
+// epoch is that of the last record before at.
+func (t *task) epoch() int32 {
+	switch {
+	case t.done > 0 && t.waiting() > 0:
+		return t.records[t.next].LeaderEpoch
+	case t.next > 0:
+		return t.records[t.next-1].LeaderEpoch
+	}
+	return t.committed.epoch
+}
+
+// waiting is how many records are not folded.
+func (t *task) waiting() int { return len(t.records) - t.next }
+
+// take adds a record that was read. What was read before is left out: a fetch may repeat it.
+func (t *task) take(r *kgo.Record) error {
+	if r.Offset < t.read {
+		return nil
+	}
+	if len(t.records) == 0 && t.committed.Done > 0 && r.Offset != t.committed.Offset {
+		return &stopError{&PositionError{Topic: t.w.topic.Name, Partition: t.partition, Reason: fmt.Sprintf(
+			"%d events of the record at offset %d are out, and the log now goes on at offset %d: the rest of that record was deleted before it was folded; "+
+				"restore the topic, or start over with another group and an empty state directory", t.committed.Done, t.committed.Offset, r.Offset)}}
+	}
+	t.records = append(t.records, r)
+	t.bytes += len(r.Value)
+	t.read = r.Offset + 1
+	return nil
+}
+
+// begin begins a transaction, or a run of a replay if produce is nil.
+func (t *task) begin(ctx context.Context, produce func(*kgo.Record)) {
+	if t.tx == nil {
+		t.tx = t.store.Begin()
+		t.stats = t.fold.Stats()
+	}
+	t.ctx, t.produce = ctx, produce
+}
+
+// allowance bounds a call of advance.
+type allowance struct {
+	events   int64 // events and dead letters
+	bytes    int   // of the overlay and of produced records
+	deadline time.Time
+	// until is where a replay ends; nil if it is none.
+	until *state.Position
+}
+
+// applyLimit is how many events one call of the fold may make, so that their bytes are looked at now and then.
+const applyLimit = 512
+
+// advance folds records until none waits or the allowance is spent; some progress it makes in any case.
+func (t *task) advance(a allowance) error {
+	eventsEnd, bytesEnd := t.spent+a.events, t.tx.Bytes()+t.produced+a.bytes
+	for t.waiting() > 0 && t.spent < eventsEnd && t.tx.Bytes()+t.produced < bytesEnd {
+		raw := t.records[t.next]
+		limit := min(eventsEnd-t.spent, applyLimit)
+		if a.until != nil {
+			if a.until.Compare(state.Position{Offset: raw.Offset, Done: t.done}) <= 0 {
+				return nil
+			}
+			if raw.Offset == a.until.Offset {
+				limit = min(limit, a.until.Done-t.done)
+			}
+		}
+		finished, err := t.foldOne(raw, limit)
+		if err != nil {
+			return err
+		}
+		if finished && a.until != nil && raw.Offset == a.until.Offset {
+			return t.diverged(raw, fmt.Sprintf("%d events of it are out, and folding it again made only %d", a.until.Done, t.done))
+		}
+		if finished {
+			t.next, t.done, t.decoded = t.next+1, 0, false
+			t.counts.records++
+		}
+		if !time.Now().Before(a.deadline) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// foldOne folds one record, or goes on with it, for at most limit events.
+func (t *task) foldOne(raw *kgo.Record, limit int64) (finished bool, err error) {
+	if !t.decoded {
+		if err := t.decoder.Decode(raw.Value, &t.record); err != nil {
+			return t.undecodable(raw, err)
+		}
+		t.decoded = true
+	}
+	emitted, finished, err := t.fold.Apply(t.tx, raw.Offset, &t.record, t.done, limit, t.emit)
+	var refused *RecordError
+	switch {
+	case err == nil:
+	case t.emitErr != nil:
+		return false, t.emitErr
+	case errors.As(err, &refused) && t.done == 0 && emitted == 0:
+		return true, t.letter(raw, deadRecord, err)
+	default:
+		return false, &stopError{fmt.Errorf("raw topic %s, partition %d, offset %d: %w", t.w.topic.Name, t.partition, raw.Offset, err)}
+	}
+	if emitted == 0 && !finished {
+		return false, t.diverged(raw, fmt.Sprintf("it is not finished after %d events, and makes no more", t.done))
+	}
+	t.done += emitted
+	return finished, nil
+}
+
+func (t *task) diverged(raw *kgo.Record, what string) error {
+	return &stopError{fmt.Errorf("raw topic %s, partition %d: the fold of the record at offset %d is not the same twice: %s; "+
+		"this is a fault in the program, please report it; the state directory and the record are needed to find it", t.w.topic.Name, t.partition, raw.Offset, what)}
+}
+
+// undecodable puts a record aside that is damaged. One in a form that is not known may well mean something to
+// another version of the program, so it is never skipped.
+func (t *task) undecodable(raw *kgo.Record, err error) (finished bool, _ error) {
+	var unknown *rawtopic.FingerprintError
+	if errors.As(err, &unknown) {
+		return false, &stopError{fmt.Errorf("raw topic %s, partition %d, offset %d: %w; if agents are newer than this program, update it",
+			t.w.topic.Name, t.partition, raw.Offset, err)}
+	}
+	return true, t.letter(raw, deadFormat, err)
+}
+
+// letter produces a dead letter.
+func (t *task) letter(raw *kgo.Record, reason string, err error) error {
+	if t.produce == nil {
+		return nil
+	}
+	rec, _ := t.slab.next()
+	deadLetter(rec, t.w.cfg.DeadLetterTopic, raw, err)
+	t.slab.keep(nil)
+	t.produce(rec)
+	t.produced += len(rec.Value)
+	t.spent++
+	t.counts.dead[reason]++
+	t.log.Warn("a record is put into the dead-letter topic", zap.Int64("raw offset", raw.Offset), zap.Error(err))
+	return nil
+}
+
+// emitEvent encodes and produces an event.
+func (t *task) emitEvent(e *Event) error {
+	t.spent++
+	if t.produce == nil {
+		return nil
+	}
+	rec, buf := t.slab.next()
+	buf, err := t.w.cfg.Emitter.Encode(t.ctx, e, rec, buf)
+	if err != nil {
+		return t.unencodable(e, err)
+	}
+	t.slab.keep(buf)
+	t.produced += len(buf)
+	t.produce(rec)
+	counts := t.counts.events[e.Table]
+	switch e.Op {
+	case Create:
+		counts.create++
+	case Update:
+		counts.update++
+	case Delete:
+		counts.delete++
+	case Read:
+		counts.read++
+	}
+	t.counts.events[e.Table] = counts
+	return nil
+}
+
+// unencodable puts the record aside of an event that can never be encoded; once, if it makes many such.
+func (t *task) unencodable(e *Event, err error) error {
+	var never *schema.AvroError
+	if !errors.As(err, &never) {
+		t.emitErr = &againError{fmt.Errorf("encode events: %w", err)}
+		return t.emitErr
+	}
+	if t.lettered == e.RawOffset {
+		return nil
+	}
+	t.lettered = e.RawOffset
+	return t.letter(t.records[t.next], deadEvent, fmt.Errorf("event %d of the record: %w", e.Index, err))
+}
+
+// apply puts what the transaction did into the store. It is called once its positions are committed.
+func (t *task) apply(c committed) error {
+	tx := t.tx
+	t.tx = nil
+	if err := tx.Commit(c.Position); err != nil {
+		return &stopError{fmt.Errorf("raw topic %s, partition %d: the events up to %v are out and the state is not stored: %w; "+
+			"nothing is lost: at the next start these records are folded again without events", t.w.topic.Name, t.partition, c, err)}
+	}
+	t.committed = c
+	for _, r := range t.records[:t.next] {
+		t.bytes -= len(r.Value)
+	}
+	left := copy(t.records, t.records[t.next:])
+	clear(t.records[left:])
+	t.records, t.next = t.records[:left], 0
+	t.publish()
+	t.ended()
+	if err := t.store.FlushIfDue(); err != nil {
+		return &stopError{err}
+	}
+	return nil
+}
+
+// rewind forgets what the transaction did: the task is at the committed position again.
+func (t *task) rewind() {
+	if t.tx != nil {
+		t.tx.Discard()
+		t.tx = nil
+		t.fold.Reset()
+	}
+	t.next, t.done, t.decoded = 0, t.committed.Done, false
+	t.ended()
+}
+
+// ended clears what belongs to one transaction. The client must be done with its records.
+func (t *task) ended() {
+	t.slab.release()
+	t.ctx, t.produce, t.emitErr = nil, nil, nil
+	t.produced, t.spent = 0, 0
+	t.lettered = -1
+	t.counts.records = 0
+	clear(t.counts.events)
+	clear(t.counts.dead)
+}
+
+// publish adds the transaction to the metrics.
+func (t *task) publish() {
+	m := t.w.metrics
+	if t.produce == nil {
+		m.replayed.Add(float64(t.counts.records))
+		return
+	}
+	m.records.Add(float64(t.counts.records))
+	for table, n := range t.counts.events {
+		name := table.FullName()
+		for op, count := range map[Op]int64{Create: n.create, Update: n.update, Delete: n.delete, Read: n.read} {
+			if count > 0 {
+				m.events.WithLabelValues(name, string(op)).Add(float64(count))
+			}
+		}
+	}
+	for reason, n := range t.counts.dead {
+		m.deadLetters.WithLabelValues(reason).Add(float64(n))
+	}
+	stats := t.fold.Stats()
+	m.publishFold(&t.stats, &stats)
+	for ; t.reported < len(stats.UnsupportedTables); t.reported++ {
+		u := stats.UnsupportedTables[t.reported]
+		t.log.Warn("there are no events of a table", zap.String("table", u.Table), zap.String("reason", u.Reason))
+	}
+}

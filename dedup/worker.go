@@ -1,0 +1,239 @@
+package dedup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"cassdelta/internal/rawtopic"
+	"cassdelta/state"
+)
+
+// WorkerConfig says what a worker reads, where it writes, and how much at a time.
+type WorkerConfig struct {
+	// ClientOpts are the options of every connection to Kafka: brokers, TLS, credentials, log.
+	ClientOpts []kgo.Opt
+	// RawTopic is the topic that agents write to.
+	RawTopic string
+	// Group is the consumer group. Workers of one group share the raw partitions; the group's positions say
+	// which events are out.
+	Group string
+	// TransactionalID begins the transactional ids, which end in the number of the session. Empty is the group's name and the
+	// id of the state directory. No two workers may have the same.
+	TransactionalID string
+	// DeadLetterTopic takes what cannot be folded. It is made if it is not there, with DeadLetterReplication replicas; 0
+	// leaves their number to the brokers.
+	DeadLetterTopic       string
+	DeadLetterReplication int16
+	// StateDirectory holds the state of the partitions that this worker folds. It belongs to one process.
+	StateDirectory string
+	// MemoryBytes bounds the memory for the state, half for blocks that were read and half for what is not written to disk yet.
+	// 0 is 512 MiB.
+	MemoryBytes int64
+	Emitter     Emitter
+	// CommitInterval is how long a transaction collects records. It is the greatest part of the delay of an event. 0 is
+	// 100 ms.
+	CommitInterval time.Duration
+	// MaxEventsPerTxn bounds the events of a transaction, 0 is 10,000. A record that makes more takes several.
+	MaxEventsPerTxn int
+	// Sessions is how many transactions may be under way at once, each for its share of the partitions. 0 is 1.
+	Sessions int
+	Log      *zap.Logger
+	// Registry takes the metrics. Nil: there are none.
+	Registry prometheus.Registerer
+}
+
+const (
+	// transactionTimeout is after what time the brokers abort a transaction.
+	transactionTimeout = 60 * time.Second
+	// foldTimeout bounds the folding of a transaction, and endTimeout its end. Together they are less than transactionTimeout.
+	foldTimeout = 20 * time.Second
+	endTimeout  = 30 * time.Second
+	// stopGrace is how long the encoding of events may go on once the worker is told to stop.
+	stopGrace = 2 * time.Second
+	// leaveTimeout bounds how long the group is told that a member leaves.
+	leaveTimeout = 5 * time.Second
+
+	// maxTxnBytes bounds the memory of a transaction: overlays of the state and produced records.
+	maxTxnBytes = 16 << 20
+
+	defaultMemory   = 512 << 20
+	defaultInterval = 100 * time.Millisecond
+	defaultEvents   = 10_000
+)
+
+// Worker folds raw partitions and writes their events, exactly once. docs/exactly-once.md has the protocol.
+type Worker struct {
+	cfg     WorkerConfig
+	metrics *metrics
+
+	// Set by Run.
+	topic   RawTopic
+	id      string // begins transactional ids and the names of group members
+	admin   *kgo.Client
+	stores  state.Options
+	leases  leases
+	newFold func(partition int32) folder
+
+	// crash is called at each step of the protocol. Tests end the worker there, as if its process died.
+	crash func(at stage) error
+}
+
+// NewWorker makes a worker. It asks for nothing yet.
+func NewWorker(cfg WorkerConfig) (*Worker, error) {
+	var missing []error
+	for _, required := range []struct {
+		name string
+		set  bool
+	}{
+		{"raw-topic", cfg.RawTopic != ""}, {"group", cfg.Group != ""}, {"dead-letter-topic", cfg.DeadLetterTopic != ""},
+		{"state-directory", cfg.StateDirectory != ""}, {"an emitter", cfg.Emitter != nil}, {"a log", cfg.Log != nil},
+	} {
+		if !required.set {
+			missing = append(missing, fmt.Errorf("dedup: %s is not given", required.name))
+		}
+	}
+	if cfg.CommitInterval < 0 || cfg.CommitInterval > foldTimeout/2 {
+		missing = append(missing, fmt.Errorf("dedup: commit-interval: expected at most %v, found %v", foldTimeout/2, cfg.CommitInterval))
+	}
+	if cfg.MaxEventsPerTxn < 0 || cfg.Sessions < 0 || cfg.MemoryBytes < 0 {
+		missing = append(missing, fmt.Errorf("dedup: expected numbers that are not negative, found %d events per transaction, %d sessions, %d bytes of memory",
+			cfg.MaxEventsPerTxn, cfg.Sessions, cfg.MemoryBytes))
+	}
+	if err := errors.Join(missing...); err != nil {
+		return nil, err
+	}
+	setDefault(&cfg.CommitInterval, defaultInterval)
+	setDefault(&cfg.MaxEventsPerTxn, defaultEvents)
+	setDefault(&cfg.Sessions, 1)
+	setDefault(&cfg.MemoryBytes, defaultMemory)
+	setDefault(&cfg.DeadLetterReplication, -1)
+	return &Worker{
+		cfg:     cfg,
+		metrics: newMetrics(),
+		stores:  state.Options{FS: vfs.Default},
+		newFold: func(partition int32) folder { return NewFold(partition) },
+		crash:   func(stage) error { return nil },
+	}, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Run works until ctx ends: then it ends the transaction under way, stores what it has, leaves the group and returns nil. It
+// waits for the raw topic if an agent has not made it yet. It returns an error if no broker answers at the
+// start, and if it cannot go on without losing or repeating events; what passes, it waits for. It is called once.
+func (w *Worker) Run(ctx context.Context) (err error) {
+	id, lock, err := openInstance(w.stores.FS, w.cfg.StateDirectory)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	w.id = w.cfg.TransactionalID
+	setDefault(&w.id, w.cfg.Group+"-"+id)
+
+	w.topic, err = FindRawTopic(ctx, w.cfg.ClientOpts, w.cfg.RawTopic, w.cfg.Log)
+	if err != nil {
+		return unlessStopped(ctx, err)
+	}
+	if w.admin, err = kgo.NewClient(w.cfg.ClientOpts...); err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer w.admin.Close()
+	if err := w.ensureDeadLetterTopic(ctx); err != nil {
+		return unlessStopped(ctx, err)
+	}
+	unregister, err := w.metrics.register(w.cfg.Registry)
+	if err != nil {
+		return err
+	}
+	defer unregister()
+
+	cache := state.NewCache(w.cfg.MemoryBytes / 2)
+	defer cache.Close()
+	w.stores.Cache = cache
+	w.stores.MemTableBytes = state.MemTableBytes(int(w.cfg.MemoryBytes/2), int(w.topic.Partitions))
+	w.stores.Log = func(message string) { w.cfg.Log.Debug(message) }
+	w.cfg.Log.Info("dedup starts", zap.String("raw topic", w.topic.Name), zap.Int32("raw partitions", w.topic.Partitions),
+		zap.String("cluster", w.topic.Cluster), zap.String("group", w.cfg.Group), zap.String("id", w.id), zap.Int("sessions", w.cfg.Sessions))
+	return w.runSessions(ctx)
+}
+
+// unlessStopped is nil if the error comes of ctx, which is how Run is told to stop.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (w *Worker) ensureDeadLetterTopic(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := rawtopic.EnsureDeadLetterTopic(ctx, w.admin, w.cfg.DeadLetterTopic, w.cfg.DeadLetterReplication); err != nil {
+		return fmt.Errorf("dead-letter-topic: %w", err)
+	}
+	return nil
+}
+
+// runSessions runs the sessions until ctx ends or one of them cannot go on, which ends the others.
+func (w *Worker) runSessions(ctx context.Context) error {
+	group, sessionCtx := errgroup.WithContext(ctx)
+	var names []string
+	for n := range w.cfg.Sessions {
+		s := newSession(w, w.id+"-"+strconv.Itoa(n))
+		names = append(names, s.name)
+		group.Go(func() error { return s.run(sessionCtx) })
+	}
+	err := group.Wait()
+	if errors.Is(err, errCrash) {
+		return err
+	}
+	// Static members do not leave by closing their client. They leave here, when the state is stored, so that others
+	// go on at once.
+	leaveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if _, leaveErr := kadm.NewClient(w.admin).LeaveGroup(leaveCtx, kadm.LeaveGroup(w.cfg.Group).InstanceIDs(names...)); leaveErr != nil {
+		w.cfg.Log.Warn("the group was not told that this worker leaves; it notices after the session timeout", zap.Error(leaveErr))
+	}
+	return err
+}
+
+// stage is a place in the protocol.
+type stage string
+
+const (
+	afterBegin   stage = "after the transaction began"
+	afterFold    stage = "after folding, with events produced"
+	afterEnd     stage = "after the end of the transaction, before the state is stored"
+	afterApply   stage = "after the state is stored"
+	duringReplay stage = "during replay"
+)
+
+// errCrash is what a crash of a test returns, wrapped.
+var errCrash = errors.New("crash")
+
+// stopError says that a worker cannot go on.
+type stopError struct{ err error }
+
+func (e *stopError) Error() string { return e.err.Error() }
+func (e *stopError) Unwrap() error { return e.err }
+
+// isFinal says whether the error ends the worker; any other is taken to pass.
+func isFinal(err error) bool {
+	var stop *stopError
+	return errors.As(err, &stop) || errors.Is(err, errCrash)
+}
