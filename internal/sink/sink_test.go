@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 	"go.uber.org/zap"
 
@@ -338,6 +340,33 @@ func TestPreparation(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkChange(t, e, c)
+}
+
+// TestSubjects holds that schemas are registered under Confluent's usual names.
+func TestSubjects(t *testing.T) {
+	fake := srfake.New()
+	defer fake.Close()
+	reg, err := registry.New(registry.Config{URLs: []string{fake.URL()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSink(t, startBroker(t), reg)
+	var rec kgo.Record
+	if _, err := s.Encode(timeout(t), ordinaryEvent(t), &rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	client, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	subjects, err := client.Subjects(timeout(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(subjects)
+	if want := []string{"test.clean.shop.customers-key", "test.clean.shop.customers-value"}; !slices.Equal(subjects, want) {
+		t.Errorf("subjects %v, expected %v", subjects, want)
+	}
 }
 
 // TestAlteredTable holds that events of the old and the new definition are read, each by its own schema.
