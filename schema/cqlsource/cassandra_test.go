@@ -100,6 +100,7 @@ func testCassandra(t *testing.T, version string, nodes int) {
 	t.Run("agrees with DESCRIBE", func(t *testing.T) { agrees(t, source, session, created) })
 	t.Run("sees changes", func(t *testing.T) { seesChanges(t, source, session) })
 	t.Run("knows the nodes", func(t *testing.T) { knowsNodes(t, source, c.Nodes, version) })
+	t.Run("reads settings", func(t *testing.T) { readsSettings(t, source) })
 	t.Run("leaves nothing open", func(t *testing.T) { leavesNothingOpen(t, address) })
 	for _, e := range logged.All() {
 		t.Errorf("logged: %s %v", e.Message, e.ContextMap())
@@ -226,6 +227,14 @@ func knowsNodes(t *testing.T, source *Source, nodes []*testparts.Node, version s
 		if h.ID.String() != id || h.Address != netip.MustParseAddr(node.Addr) || len(h.Addresses) != 1 || h.Addresses[0] != h.Address ||
 			h.ReleaseVersion != info.ReleaseVersion || h.DataCenter == "" || h.Rack == "" {
 			t.Errorf("%+v, expected host %s at %s", h, id, node.Addr)
+		}
+	}
+}
+
+func readsSettings(t *testing.T, source *Source) {
+	for name, want := range map[string]string{"cdc_enabled": "true", "no_such_setting": ""} {
+		if got, err := source.Setting(t.Context(), name); err != nil || got != want {
+			t.Errorf("%s is %q, %v, expected %q", name, got, err, want)
 		}
 	}
 }

@@ -3,7 +3,7 @@
 // It is made to run beside a database. Nothing is open and nothing runs between two calls: a call connects to one node,
 // the one that answered last if it can, and disconnects when it is done (gocql needs two connections for that, one of
 // them for itself). It registers for no events and never looks for other nodes. As long as the schema's version stays
-// the same, a call reads one row; callers are to call some times a minute, or when they meet a table that they do not
+// the same, a call reads two rows; callers are to call some times a minute, or when they meet a table that they do not
 // know.
 package cqlsource
 
