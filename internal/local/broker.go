@@ -2,10 +2,12 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -61,7 +63,7 @@ func awaitFolded(ctx context.Context, adm *kadm.Client) error {
 	defer tick.Stop()
 	for {
 		committed, err := adm.FetchOffsets(ctx, group)
-		if err != nil {
+		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the group is there once the worker has joined it
 			return err
 		}
 		done := true

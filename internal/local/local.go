@@ -21,7 +21,6 @@ import (
 	"cassdelta/commitlog"
 	"cassdelta/dedup"
 	"cassdelta/internal/agent"
-	"cassdelta/internal/rawtopic"
 	"cassdelta/internal/sink"
 	"cassdelta/schema"
 )
@@ -36,6 +35,9 @@ const (
 
 // commitInterval is the time between transactions: short, so that events are seen as they come.
 const commitInterval = 50 * time.Millisecond
+
+// stateMemory is what the worker may use for its state, in bytes.
+const stateMemory = 64 << 20
 
 // Node is a directory of segments.
 type Node struct {
@@ -68,8 +70,10 @@ type Config struct {
 type Summary struct {
 	// Nodes has the number of updates that each node's agent wrote to the raw topic, in the order of Config.Nodes.
 	Nodes []int64
-	// Fold has the counters of the fold: records, what they changed, and which were copies.
-	Fold dedup.Stats
+	// Folded counts the raw data records by what they did: changed, silent, shadowed, copy, unsupported. Changes
+	// counts the changes of rows that they made. Both are the worker's own metrics.
+	Folded  map[string]int64
+	Changes int64
 	// Events counts what a reader of the clean topics got, by op.
 	Events map[string]int64
 	// DeadLetters is the number of mutations and records that were put aside.
@@ -98,7 +102,8 @@ func run(ctx context.Context, c Config, dir string) (Summary, error) {
 		return Summary{}, fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
-	p := &pipeline{Config: c, dir: dir, broker: b, client: client, adm: kadm.NewClient(client), published: make([]atomic.Int64, len(c.Nodes))}
+	p := &pipeline{Config: c, dir: dir, broker: b, client: client, adm: kadm.NewClient(client), published: make([]atomic.Int64, len(c.Nodes)),
+		metrics: counters{prometheus.NewRegistry()}}
 	if err := p.run(ctx); err != nil {
 		return Summary{}, err
 	}
@@ -113,7 +118,7 @@ type pipeline struct {
 	client    *kgo.Client
 	adm       *kadm.Client
 	published []atomic.Int64
-	worker    *dedup.Worker
+	metrics   counters
 	events    map[string]int64
 }
 
@@ -121,39 +126,29 @@ type pipeline struct {
 // ctx ends; dedup when it has folded what they wrote; the reader when it has printed what that made. The failure of one
 // stops all.
 func (p *pipeline) run(ctx context.Context) error {
-	if _, err := rawtopic.EnsureTopic(ctx, p.client, rawTopic, rawPartitions, 1); err != nil {
-		return err
-	}
-	out, err := sink.New(sink.Config{
-		Prefix: p.Prefix, Client: p.client, RawPartitions: rawPartitions, Replication: 1, Log: p.Log,
-	})
-	if err != nil {
-		return err
-	}
-	p.worker, err = dedup.NewWorker(dedup.WorkerConfig{
-		ClientOpts: p.broker.options(), RawTopic: rawTopic, Group: group, DeadLetterTopic: deadLetterTopic,
-		StateDirectory: filepath.Join(p.dir, "state"), Emitter: out, CommitInterval: commitInterval,
-		Log: p.Log, Registerer: prometheus.NewRegistry(),
-	})
-	if err != nil {
-		return err
-	}
 	reader, err := newReader(p.broker.options(), p.Prefix)
 	if err != nil {
 		return err
 	}
 	defer reader.close()
+	p.events = reader.counts
 
 	all, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	folding, stopFolding := context.WithCancel(failed)
 	defer stopFolding()
-	all.Go(func() error { return p.worker.Run(folding) })
+	agentsEnded := make(chan struct{})
+	all.Go(func() error {
+		defer close(agentsEnded)
+		return p.agents(ctx, failed)
+	})
+	all.Go(func() error { return p.dedup(folding) })
 	all.Go(func() error { return trim(folding, p.adm) })
-	p.events = reader.counts
 	all.Go(func() error { return reader.run(failed, p.Print) })
 	all.Go(func() error {
-		if err := p.agents(ctx, failed); err != nil {
-			return err
+		select {
+		case <-failed.Done():
+			return nil
+		case <-agentsEnded:
 		}
 		if ctx.Err() == nil {
 			if err := awaitFolded(failed, p.adm); err != nil {
@@ -164,6 +159,29 @@ func (p *pipeline) run(ctx context.Context) error {
 		return reader.stopAtEnd(failed, p.adm)
 	})
 	return all.Wait()
+}
+
+// dedup runs the worker until ctx ends.
+func (p *pipeline) dedup(ctx context.Context) error {
+	topic, err := dedup.FindRawTopic(ctx, p.broker.options(), rawTopic, p.Log)
+	if err != nil {
+		return err
+	}
+	out, err := sink.New(sink.Config{
+		Prefix: p.Prefix, Client: p.client, RawPartitions: topic.Partitions, Replication: 1, Log: p.Log,
+	})
+	if err != nil {
+		return err
+	}
+	w, err := dedup.NewWorker(dedup.WorkerConfig{
+		ClientOpts: p.broker.options(), RawTopic: rawTopic, Group: group, DeadLetterTopic: deadLetterTopic,
+		StateDirectory: filepath.Join(p.dir, "state"), MemoryBytes: stateMemory, Emitter: out, CommitInterval: commitInterval,
+		Log: p.Log, Registry: p.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
 }
 
 // agents runs one for each node until they have read all, stop ends or another part fails.
@@ -192,9 +210,16 @@ func (p *pipeline) agents(stop, failed context.Context) error {
 
 // summary counts, after the run.
 func (p *pipeline) summary(ctx context.Context) (Summary, error) {
-	s := Summary{Events: p.events, Fold: p.worker.Stats()}
+	s := Summary{Events: p.events, Folded: map[string]int64{}}
 	for i := range p.published {
 		s.Nodes = append(s.Nodes, p.published[i].Load())
+	}
+	err := p.metrics.each("cassdelta_dedup_data_records_total", func(labels map[string]string, n int64) { s.Folded[labels["result"]] += n })
+	if err != nil {
+		return Summary{}, err
+	}
+	if err := p.metrics.each("cassdelta_dedup_events_total", func(_ map[string]string, n int64) { s.Changes += n }); err != nil {
+		return Summary{}, err
 	}
 	letters, err := ends(context.WithoutCancel(ctx), p.adm, deadLetterTopic)
 	if err != nil {

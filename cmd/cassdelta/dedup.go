@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"cassdelta/dedup"
+	"cassdelta/internal/config"
+	"cassdelta/internal/obs"
+	"cassdelta/internal/sink"
+)
+
+type dedupCmd struct {
+	config.File
+
+	StateDirectory string `required:"" placeholder:"DIR" help:"Where the copies of the rows are; a directory of its own, on a local disk."`
+
+	Kafka           kafkaFlags `embed:"" prefix:"kafka-"`
+	topicFlags      `embed:""`
+	Group           string            `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group of all workers of a raw topic. Default: ${default}."`
+	TopicPrefix     string            `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
+	CleanPartitions int32             `placeholder:"M" help:"Partitions of the clean topics that are created; must divide those of the raw topic. Default: the greatest that does, up to 8."`
+	CommitInterval  time.Duration     `default:"100ms" placeholder:"DURATION" help:"Time between transactions, hence the delay of events. Default: ${default}."`
+	Registry        registryFlags     `embed:"" prefix:"registry-"`
+	Metrics         obs.MetricsConfig `embed:"" prefix:"metrics-"`
+}
+
+// Run folds until ctx ends.
+func (c *dedupCmd) Run(ctx context.Context, log *zap.Logger) error {
+	registry, err := c.Registry.client()
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(c.Kafka.Opts(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	topic, err := dedup.FindRawTopic(ctx, c.Kafka.Opts(), c.RawTopic, log)
+	if err != nil {
+		return err
+	}
+	out, err := sink.New(sink.Config{
+		Prefix:        c.TopicPrefix,
+		Client:        client,
+		Registry:      registry,
+		RawPartitions: topic.Partitions,
+		Partitions:    c.CleanPartitions,
+		Replication:   c.Replication,
+		Log:           log,
+	})
+	if err != nil {
+		return err
+	}
+	metrics := obs.NewRegistry()
+	w, err := dedup.NewWorker(dedup.WorkerConfig{
+		ClientOpts:            c.Kafka.Opts(),
+		RawTopic:              topic.Name,
+		Group:                 c.Group,
+		DeadLetterTopic:       c.DeadLetterTopic,
+		DeadLetterReplication: c.Replication,
+		StateDirectory:        c.StateDirectory,
+		Emitter:               out,
+		CommitInterval:        c.CommitInterval,
+		Log:                   log,
+		Registry:              metrics,
+	})
+	if err != nil {
+		return err
+	}
+	stop, err := obs.Serve(c.Metrics, metrics, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return w.Run(ctx)
+}

@@ -1,0 +1,5 @@
+package main
+
+import "cassdelta/internal/segment"
+
+type segmentCmd = segment.Cmd
