@@ -37,37 +37,47 @@ func (t *Txn) Scan(from, to []byte, fn func(key, value []byte) (more bool, err e
 func (t *Txn) merge(iter *pebble.Iterator, from, to []byte, fn func(key, value []byte) (bool, error)) error {
 	order := t.o.sorted()
 	order = order[t.o.search(order, from):]
-	order = order[:t.o.search(order, to)]
 	stored := iter.First() // within its bounds
-	for stored || len(order) > 0 {
-		var key, value []byte
+	for {
+		var e *entry
+		if len(order) > 0 {
+			if e = &t.o.entries[order[0]]; bytes.Compare(t.o.keyOf(e), to) >= 0 {
+				e, order = nil, nil
+			}
+		}
 		side := 1 // -1: the store's key is next, 1: the transaction's, 0: both are the same
-		if stored {
-			key, side = iter.Key(), -1
+		switch {
+		case !stored && e == nil:
+			return t.scanned(iter)
+		case e == nil:
+			side = -1
+		case stored:
+			side = bytes.Compare(iter.Key(), t.o.keyOf(e))
 		}
-		if stored && len(order) > 0 {
-			side = bytes.Compare(key, t.o.keyOf(&t.o.entries[order[0]]))
-		}
-		present := true
 		if side < 0 {
-			var err error
-			if value, err = iter.ValueAndErr(); err != nil {
+			value, err := iter.ValueAndErr()
+			if err != nil {
 				return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
 			}
-		} else {
-			e := &t.o.entries[order[0]]
-			key, value, present = t.o.keyOf(e), t.o.valueOf(e), e.present
-			order = order[1:]
-		}
-		if present {
-			if more, err := fn(key, value); err != nil || !more {
+			if more, err := fn(iter.Key(), value); err != nil || !more {
 				return err
+			}
+		} else {
+			order = order[1:]
+			if e.present {
+				if more, err := fn(t.o.keyOf(e), t.o.valueOf(e)); err != nil || !more {
+					return err
+				}
 			}
 		}
 		if side <= 0 {
 			stored = iter.Next()
 		}
 	}
+}
+
+// scanned returns why the iterator ended before its upper bound, if it did.
+func (t *Txn) scanned(iter *pebble.Iterator) error {
 	if err := iter.Error(); err != nil {
 		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
 	}
