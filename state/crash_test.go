@@ -14,8 +14,8 @@ import (
 )
 
 // A history of commits, crashes and replays. A crash comes before any operation on a file: when the store is made, in
-// the background, when it is closed. After it the store is what it was at its own position, whichever that is, and not before
-// what was flushed; the log is replayed from there, as the worker does.
+// the background, when it is closed. After it the store is what it was at its own position, whichever that is, and not
+// before what was flushed; the log is replayed from there, as the worker does.
 func TestCrash(t *testing.T) {
 	crashes, older, none := 0, 0, 0
 	for range 16 {
@@ -61,7 +61,10 @@ func (c *crashTest) round(t *testing.T) {
 	c.clone, c.left = nil, 1+c.r.IntN(1+c.r.IntN(700))
 	percent := c.r.IntN(101)
 	opts := Options{
-		FS:            errorfs.Wrap(c.fs, errorfs.InjectorFunc(func(op errorfs.Op) error { c.operation(op, percent); return nil })),
+		FS: errorfs.Wrap(c.fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			c.operation(op, percent)
+			return nil
+		})),
 		MemTableBytes: 64 << 10, FlushInterval: 20 * time.Second,
 		now: func() time.Time { return c.clock },
 	}

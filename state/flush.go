@@ -7,8 +7,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// FlushIfDue starts to write to disk what was committed, if the flush interval has passed since it last did, and does not wait
-// for the end. It bounds by time what is folded again after a crash; the size of the memtable bounds it by bytes.
+// FlushIfDue starts to write to disk what was committed, if the flush interval has passed since it last did, and does
+// not wait for the end. It bounds by time what is folded again after a crash; the size of the memtable bounds it by
+// bytes.
 func (s *Store) FlushIfDue() error {
 	if err := s.usable(); err != nil {
 		return err

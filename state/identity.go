@@ -6,7 +6,8 @@ import (
 )
 
 // Identity says what a store was built from. It is stored when the store is made, and a store is only ever opened as
-// what it is: positions and rows of another topic, of another partition, or made by other rules, would give wrong events.
+// what it is: positions and rows of another topic, of another partition, or made by other rules, would give wrong
+// events.
 type Identity struct {
 	// Topic is the name of the raw topic, and TopicID the id that Kafka gave it: a topic made again under the same
 	// name has another id. Zero if the brokers give none.
@@ -50,7 +51,7 @@ func (id Identity) validate() error {
 	case id.Partitions < 1 || id.Partitions > StoreGroup:
 		return fmt.Errorf("state: topic %s has %d partitions, expected 1 to %d", id.Topic, id.Partitions, StoreGroup)
 	case id.Partition < 0 || id.Partition >= id.Partitions:
-		return fmt.Errorf("state: partition %d of topic %s, which has partitions 0 to %d", id.Partition, id.Topic, id.Partitions-1)
+		return fmt.Errorf("state: partition %d of topic %s, expected 0 to %d", id.Partition, id.Topic, id.Partitions-1)
 	}
 	return nil
 }
@@ -66,14 +67,15 @@ func (id Identity) check(dir string, value []byte) error {
 	if found == want {
 		return nil
 	}
-	advice := "point the state directory elsewhere, or move this one away: its state is then built again from the raw topic"
+	const rebuilt = "the state is then built again from the raw topic"
+	advice := "point the state directory elsewhere, or move this one away: " + rebuilt
 	switch {
 	case found.Format != want.Format:
-		advice = "open it with the version of the program that wrote it, or move it away: its state is then built again from the raw topic"
+		advice = "open it with the version of the program that wrote it, or move the directory away: " + rebuilt
 	case found.Topic == want.Topic && found.TopicID != want.TopicID:
-		advice = "the topic was deleted and made again, so the positions stored here mean nothing now: move the directory away"
+		advice = "the topic was deleted and made again, so the stored positions mean nothing now: move the directory away"
 	case found.FoldVersion != want.FoldVersion:
-		advice = "the rules changed: move the directory away, the state is then built again from the raw topic, or go back to the version that wrote it"
+		advice = "the rules changed: go back to the version that wrote it, or move the directory away: " + rebuilt
 	}
 	return fmt.Errorf("state: %s holds the state of %s, expected that of %s: %s", dir, found, want, advice)
 }

@@ -22,7 +22,7 @@ type Kind uint8
 const (
 	KindHeader Kind = 0 // of the partition: one key
 	KindStatic Kind = 1 // the static row: one key
-	KindRange  Kind = 2 // a range tombstone, by its start
+	KindRange  Kind = 2 // a range tombstone, by one of its bounds
 	KindRow    Kind = 3 // a row, by its clustering
 )
 
@@ -80,10 +80,11 @@ func Static(dst []byte, group uint16, table [16]byte, token int64, partition []b
 	return append(Partition(dst, group, table, token, partition), byte(KindStatic))
 }
 
-// Range appends the key of the range tombstone that starts at start, the canonical form of a clustering bound.
-func Range(dst []byte, group uint16, table [16]byte, token int64, partition, start []byte) []byte {
+// Range appends the key of a range tombstone; bound is the canonical form of one of its bounds. Which one is the fold's
+// choice: by their ends, those that are not before a clustering follow it in a scan.
+func Range(dst []byte, group uint16, table [16]byte, token int64, partition, bound []byte) []byte {
 	dst = append(Partition(dst, group, table, token, partition), byte(KindRange))
-	return append(dst, start...)
+	return append(dst, bound...)
 }
 
 // Row appends the key of a row; clustering is the canonical form of its clustering, empty if the table has none.
@@ -141,7 +142,7 @@ func KindOf(key []byte) (Kind, bool) {
 	return Kind(key[at]), Kind(key[at]) <= KindRow
 }
 
-// Clustering returns the last part of a key of [SpaceRows]: the clustering of a row, the start of a range tombstone.
+// Clustering returns the last part of a key of [SpaceRows]: the clustering of a row, the bound of a range tombstone.
 // It is a slice of key; nil if key is of another space.
 func Clustering(key []byte) []byte {
 	at, ok := kindAt(key)

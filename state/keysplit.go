@@ -15,7 +15,7 @@ type Key struct {
 	Token      int64
 	Partition  []byte // the canonical form
 	Kind       Kind
-	Clustering []byte // the canonical form; of a range tombstone, its start
+	Clustering []byte // the canonical form; of a range tombstone, its bound
 
 	Expiry int64    // of SpaceTimer, in seconds since 1970
 	Hash   [16]byte // of SpaceSchema

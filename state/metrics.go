@@ -12,7 +12,8 @@ type Metrics struct {
 	MemTableBytes uint64
 	// Flushes and Compactions that ended.
 	Flushes, Compactions int64
-	// CompactionDebt is an estimate of the bytes to compact until the tree has its shape. It falls unless the disk is too slow.
+	// CompactionDebt is an estimate of the bytes to compact until the tree has its shape. One that keeps growing means
+	// a disk that is too slow.
 	CompactionDebt uint64
 	// ReadTables is how many tables a read looks at, at most, filters aside.
 	ReadTables int
@@ -50,6 +51,7 @@ type counts struct {
 	commits, committedBytes, gets, getsFromTxn int64
 }
 
+// publish makes the counts visible to Metrics.
 func (s *Store) publish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

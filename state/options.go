@@ -16,7 +16,7 @@ type Options struct {
 	// FS is the file system; nil means the machine's.
 	FS vfs.FS
 	// MemTableBytes is how much a store collects in memory before it writes a table; up to three times as much
-	// may be in memory while it does. 0 means 64 MB. See [MemTableBytes].
+	// may be in memory while it does. 0 means 64 MB. See the function [MemTableBytes].
 	MemTableBytes int
 	// FlushInterval is after which time FlushIfDue writes what was committed. 0 means 10 s.
 	FlushInterval time.Duration
@@ -40,16 +40,17 @@ func MemTableBytes(budget, stores int) int {
 	return min(defaultMemTable, max(minMemTable, budget/max(stores, 1)/tables))
 }
 
-// Cache keeps blocks of tables in memory, and the files of the tables open, for all stores of a process.
+// Cache keeps blocks of tables in memory, and the files of tables open, for all stores of a process.
 type Cache struct {
 	blocks *pebble.Cache
 	files  *pebble.FileCache
 }
 
 // openFiles is how many tables are kept open per cache.
-const openFiles = 4096
+const openFiles = 2048
 
-// NewCache makes a cache for so many bytes of blocks. Close it after the last store that uses it.
+// NewCache makes a cache of so many bytes, which are for the blocks and for the memtables of the stores: memtables
+// leave that much less for blocks, so their budget is to be a fraction. Close it after the last store that uses it.
 func NewCache(bytes int64) *Cache {
 	return &Cache{blocks: pebble.NewCache(bytes), files: pebble.NewFileCache(2, openFiles)}
 }
@@ -100,8 +101,8 @@ func (l logger) write(format string, args []any) {
 func (l logger) Infof(format string, args ...any)  { l.write(format, args) }
 func (l logger) Errorf(format string, args ...any) { l.write(format, args) }
 
-// Fatalf is called when Pebble cannot go on, for instance because the disk refuses the manifest. It must not return. The
-// process ends as in any other crash, which loses nothing: the log is folded again from the stored position.
+// Fatalf is called when Pebble cannot go on, for instance because the disk refuses the manifest. It must not return.
+// The process ends as in any other crash, which loses nothing: the log is folded again from the stored position.
 func (l logger) Fatalf(format string, args ...any) {
 	l.write(format, args)
 	panic("state: pebble: " + fmt.Sprintf(format, args...))

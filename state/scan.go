@@ -84,8 +84,8 @@ func (t *Txn) scanned(iter *pebble.Iterator) error {
 	return nil
 }
 
-// iterator returns the transaction's iterator, or one for this scan alone if it is within another scan. The store does not change
-// while the transaction is open, so one iterator serves all its scans.
+// iterator returns the transaction's iterator, or one for this scan alone if it is within another scan. The store does
+// not change while the transaction is open, so one iterator serves all its scans.
 func (t *Txn) iterator(from, to []byte) (*pebble.Iterator, error) {
 	if len(from) == 0 {
 		from = nil // an empty bound is no bound to Pebble

@@ -352,7 +352,8 @@ func TestBroken(t *testing.T) {
 	err := s.Flush()
 	wantError(t, err, "dir", "flushing", full.Error(), "open it again")
 	for name, err := range map[string]error{
-		"flush": err, "commit": tx.Commit(Position{Offset: 3}), "begin": commit(4), "flush again": s.Flush(), "flush if due": s.FlushIfDue(),
+		"flush": err, "commit": tx.Commit(Position{Offset: 3}), "begin": commit(4),
+		"flush again": s.Flush(), "flush if due": s.FlushIfDue(),
 	} {
 		if !errors.Is(err, ErrBroken) || !errors.Is(err, full) {
 			t.Errorf("%s: %v", name, err)

@@ -29,8 +29,8 @@ type Txn struct {
 	scanning int              // scans under way
 }
 
-// Begin begins a transaction. There is one at a time: if the one before has not ended, or if the store is not usable, all
-// methods of the transaction return that error.
+// Begin begins a transaction. There is one at a time: if the one before has not ended, or if the store is not usable,
+// all methods of the transaction return that error.
 func (s *Store) Begin() *Txn {
 	if err := s.usable(); err != nil {
 		return &Txn{err: err}
@@ -122,9 +122,9 @@ func (t *Txn) Delete(key []byte) error {
 	return nil
 }
 
-// Bytes is how much memory the transaction holds, about, for what it wrote and for what it read. The caller bounds it by
-// committing in time. A commit of more than half a memtable is written to disk at once, as tables of its own, so it is to be
-// well below that.
+// Bytes is how much memory the transaction holds, about, for what it wrote and for what it read. The caller bounds it
+// by committing in time. A commit of more than half a memtable is written to disk at once, as tables of its own, so it
+// is to stay well below that.
 func (t *Txn) Bytes() int {
 	if t.o == nil {
 		return 0
@@ -132,9 +132,9 @@ func (t *Txn) Bytes() int {
 	return t.o.bytes()
 }
 
-// Commit puts what the transaction did into the store, together with the position of the input it was derived from, and
-// ends the transaction, whatever it returns. A position before that of the store is refused, and nothing is stored; after any other
-// error of the store, it is broken: see [ErrBroken].
+// Commit puts what the transaction did into the store, together with the position of the input it was derived from,
+// and ends the transaction, whatever it returns. A position before that of the store is refused, and nothing is stored;
+// after an error of the disk the store is broken, see [ErrBroken].
 func (t *Txn) Commit(p Position) error {
 	if t.err != nil {
 		err := t.err
@@ -151,7 +151,8 @@ func (t *Txn) Commit(p Position) error {
 		return err
 	}
 	if now, ok := s.Position(); p.Offset < 0 || p.Done < 0 || ok && p.Compare(now) < 0 {
-		return fmt.Errorf("state: %s: commit at position %v, expected one at or after that of the store, %v; nothing was stored", s.dir, p, now)
+		return fmt.Errorf("state: %s: commit at position %v, expected one at or after that of the store, %v; "+
+			"nothing was stored", s.dir, p, now)
 	}
 	t.closeIter()
 	s.batch.Reset()

@@ -200,13 +200,14 @@ func TestScanWithin(t *testing.T) {
 		t.Fatalf("%v, %v", seen, err)
 	}
 	failed := errors.New("failed")
-	if err := tx.Scan([]byte("k"), []byte("l"), func(_, _ []byte) (bool, error) { return true, failed }); !errors.Is(err, failed) {
+	fail := func(_, _ []byte) (bool, error) { return true, failed }
+	if err := tx.Scan([]byte("k"), []byte("l"), fail); !errors.Is(err, failed) {
 		t.Fatal(err)
 	}
 	if err := tx.Set([]byte("kd"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := tx.Scan([]byte("l"), []byte("k"), func(_, _ []byte) (bool, error) { return false, failed }); err != nil {
+	if err := tx.Scan([]byte("l"), []byte("k"), fail); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -360,7 +361,8 @@ func TestDeleteOfAbsent(t *testing.T) {
 		}
 	})
 	if known != empty || unknown <= empty {
-		t.Errorf("committed %d bytes for nothing, %d for a delete of what is known to be absent, %d for a blind one", empty, known, unknown)
+		t.Errorf("%d bytes for nothing, %d for a delete of what is known to be absent, %d for a blind one",
+			empty, known, unknown)
 	}
 }
 
