@@ -121,29 +121,36 @@ func (s *session) live(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !s.assigned.valid || s.waiting() == 0 {
-			if err := s.poll(ctx, idleWait); err != nil {
+		switch {
+		case !s.assigned.valid:
+			waitCtx, cancel := s.waitContext(ctx, idleWait)
+			<-waitCtx.Done()
+			cancel()
+		case s.waiting() == 0:
+			if err := errors.Join(s.poll(ctx, idleWait), s.flush()); err != nil {
 				return err
 			}
-			if err := s.flush(); err != nil {
+		default:
+			if err := s.transaction(ctx); err != nil {
 				return err
 			}
-			continue
-		}
-		if err := s.transaction(ctx); err != nil {
-			return err
 		}
 	}
 }
 
 const (
-	// idleWait is how long a session without records waits before it looks whether stores are to be flushed.
+	// idleWait is how long a session waits for records, or for the group, before it looks whether stores are to be flushed.
 	idleWait = time.Second
-	// maxPoll is how many records are read at a time.
-	maxPoll = 4096
-	// A partition is not read while pauseBytes or pauseRecords of it wait.
-	pauseBytes   = 8 << 20
-	pauseRecords = 2 * maxPoll
+	// maxPoll is how many records are read at a time, and none are while fullBytes or fullRecords wait.
+	maxPoll     = 4096
+	fullBytes   = 32 << 20
+	fullRecords = 8 * maxPoll
+	// A partition that is held up by a record of many transactions is not read while a share of that waits, so that the
+	// others go on.
+	pauseBytes   = fullBytes / 8
+	pauseRecords = fullRecords / 8
+	// fetchWait is how long the brokers may keep a fetch that finds nothing. A partition that is added is fetched only after it.
+	fetchWait = 500 * time.Millisecond
 )
 
 // connect opens the clients and ends what a predecessor left open.
@@ -197,7 +204,7 @@ func (s *session) initProducer(ctx context.Context) error {
 
 // fetchOptions are those of a client that reads raw partitions from positions it is given.
 func fetchOptions(base []kgo.Opt, more ...kgo.Opt) []kgo.Opt {
-	return slices.Concat(base, []kgo.Opt{
+	return slices.Concat([]kgo.Opt{kgo.FetchMaxWait(fetchWait)}, base, []kgo.Opt{
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(16 << 20),
@@ -390,8 +397,16 @@ func (s *session) flush() error {
 // poll reads records. If some wait it only takes what is there; else it waits for d at most, or until the session is to look up.
 func (s *session) poll(ctx context.Context, d time.Duration) error {
 	s.pause()
+	records, bytes := 0, 0
+	for _, t := range s.tasks {
+		records += t.waiting()
+		bytes += t.bytes
+	}
+	if records >= fullRecords || bytes >= fullBytes {
+		return nil
+	}
 	var fetches kgo.Fetches
-	if s.waiting() > 0 {
+	if records > 0 {
 		//lint:ignore SA1012 nil is documented to return at once
 		fetches = s.fetch.PollRecords(nil, maxPoll)
 	} else {
@@ -418,15 +433,16 @@ func (s *session) poll(ctx context.Context, d time.Duration) error {
 	return err
 }
 
-// pause stops reading partitions of which enough waits, and goes on with others.
+// pause stops reading partitions that are held up, and goes on with those that are not any more.
 func (s *session) pause() {
 	for _, t := range s.tasks {
-		full := t.bytes >= pauseBytes || t.waiting() >= pauseRecords
-		if full == t.paused {
+		paused := t.done > 0 && (t.waiting() >= pauseRecords || t.bytes >= pauseBytes) ||
+			t.paused && (t.waiting() >= pauseRecords/2 || t.bytes >= pauseBytes/2)
+		if paused == t.paused {
 			continue
 		}
 		partitions := map[string][]int32{s.w.topic.Name: {t.partition}}
-		if t.paused = full; full {
+		if t.paused = paused; paused {
 			s.fetch.PauseFetchPartitions(partitions)
 		} else {
 			s.fetch.ResumeFetchPartitions(partitions)
