@@ -82,9 +82,9 @@ func compare(before, after *row, active int64) change {
 		case now.isExpiryOf(old):
 			ch.altered = true
 			expired = max(expired, old.local)
-		default: // a tombstone
+		default: // a tombstone, newer than all deletions
 			ch.altered = true
-			written = max(written, now.timestamp, active)
+			written = max(written, now.timestamp)
 		}
 	}
 	ch.timestamp = written

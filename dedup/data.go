@@ -68,6 +68,11 @@ func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 	w := &f.work
 	w.altered, w.beaten = false, false
 	w.data, w.key, w.origin = d, d.Key, d.Origin
+	if f.cursor.valid {
+		var err error
+		w.partition, err = w.definition.schema.SplitPartitionKey(w.partition[:0], d.Key)
+		return true, err
+	}
 	w.arena, w.rows, w.ranges = reuse(w.arena), reuse(w.rows), reuse(w.ranges)
 	w.value, w.prefix = reuse(w.value), reuse(w.prefix)
 	def, err := f.definition(d.Schema)

@@ -51,6 +51,8 @@ type call struct {
 // cursor is how far the last call came within a record that it did not finish. It saves work and is nothing but
 // that: a record that is begun anew on top of its own traces goes through them without an event.
 type cursor struct {
+	// valid is set if the call before this one left this record unfinished. What was checked, decoded and computed of it
+	// then still holds.
 	valid        bool
 	offset, done int64
 	// row is the number of explicit rows that are finished, and key the last key of a scan that is.

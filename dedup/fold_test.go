@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -432,25 +433,37 @@ func TestManyRanges(t *testing.T) {
 	}
 }
 
-// TestLargeTick lets more rows expire than a batch of a scan takes, a few at a time. Every third has a cell that lives on for a
-// second.
+// TestLargeTick lets more rows expire than a batch of a scan takes, a few at a time; with some that keep a cell for a second
+// more, so that their second timer is among those to come, and without.
 func TestLargeTick(t *testing.T) {
+	for _, longer := range []bool{false, true} {
+		t.Run(fmt.Sprintf("longer=%v", longer), func(t *testing.T) { testLargeTick(t, longer) })
+	}
+}
+
+func testLargeTick(t *testing.T, longer bool) {
 	const rows, limit = 900, 41
 	table := mustTable(t, "t", "k int partition_key", "c int clustering", "v int regular")
 	h := newHarness(t)
 	h.apply(initRecord())
 	h.apply(schemaRecord(table))
 	d := newData(table, intValue(1))
+	var expected, second []string
 	for c := range rows {
 		row := newRow(intValue(c))
 		row.Liveness = commitlog.Liveness{Timestamp: 10, TTL: 5, ExpiresAt: 100}
 		expiry := int64(100)
-		if c%3 == 0 {
+		if longer && c%3 == 0 {
 			expiry = 101
+			expected = append(expected, fmt.Sprintf("u t k=1 c=%d {v:%d} -> {v:%d} @100000000 ttl", c, c, c))
+			second = append(second, fmt.Sprintf("d t k=1 c=%d {v:%d} -> none @101000000 ttl", c, c))
+		} else {
+			expected = append(expected, fmt.Sprintf("d t k=1 c=%d {v:%d} -> none @100000000 ttl", c, c))
 		}
 		rowBuilder{table, &row}.expiring("v", 10, 5, expiry, intValue(c))
 		d.Rows = append(d.Rows, row)
 	}
+	expected = append(expected, second...)
 	h.apply(dataRecord(d))
 	h.take()
 	h.commit(state.Position{Offset: h.offset})
@@ -476,26 +489,31 @@ func TestLargeTick(t *testing.T) {
 		}
 		h.commit(state.Position{Offset: h.offset, Done: done})
 	}
-	if len(events) != rows+rows/3 {
-		t.Fatalf("%d events", len(events))
-	}
-	for c, e := range events {
-		expected := fmt.Sprintf("d t k=1 c=%d {v:%d} -> none @100000000 ttl", c, c)
-		switch {
-		case c >= rows:
-			c = 3 * (c - rows)
-			expected = fmt.Sprintf("d t k=1 c=%d {v:%d} -> none @101000000 ttl", c, c)
-		case c%3 == 0:
-			expected = fmt.Sprintf("u t k=1 c=%d {v:%d} -> {v:%d} @100000000 ttl", c, c, c)
-		}
-		if e != expected {
-			t.Fatalf("event %s, expected %s", e, expected)
-		}
+	if !slices.Equal(events, expected) {
+		t.Fatalf("found %d events\n%s\nexpected %d\n%s", len(events), strings.Join(events, "\n"), len(expected), strings.Join(expected, "\n"))
 	}
 	from, to := state.SpaceSpan(nil, nil, 0, state.SpaceTimer)
 	err := h.tx.Scan(from, to, func(key, _ []byte) (bool, error) { return false, fmt.Errorf("timer %x is left", key) })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCellOrder: the cells of a row may come in any order, and a column twice.
+func TestCellOrder(t *testing.T) {
+	table := mustTable(t, "t", "k int partition_key", "a int regular", "b int regular", "c int regular")
+	h := newHarness(t)
+	h.apply(initRecord())
+	h.apply(schemaRecord(table))
+	d := newData(table, intValue(1))
+	row := newRow()
+	rowBuilder{table, &row}.cell("c", 10, intValue(3)).cell("a", 10, intValue(1)).cell("b", 10, intValue(2)).
+		cell("a", 11, intValue(4)).cell("c", 9, intValue(5))
+	d.Rows = []commitlog.Row{row}
+	h.apply(dataRecord(d))
+	h.apply(dataRecord(d))
+	if events := h.take(); len(events) != 1 || events[0] != "c t k=1 none -> {a:4 b:2 c:3} @11" {
+		t.Errorf("found the events %v", events)
 	}
 }
 

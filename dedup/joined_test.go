@@ -120,6 +120,17 @@ func TestJoinedUnion(t *testing.T) {
 	if names != "k a b c " || joined.AlteredAt != 5 {
 		t.Errorf("the joined table has the columns %s, altered at %d", names, joined.AlteredAt)
 	}
+	// The greatest time of a drop counts, whichever definition says it.
+	a := one.Columns[1]
+	for i, at := range []int64{20, 90, 40} {
+		h.apply(schemaRecord(rebuild(t, schema.Table{
+			Keyspace: one.Keyspace, Name: one.Name, ID: one.ID, Flags: one.Flags, AlteredAt: int64(6 + i%2), Columns: other.Columns,
+			Dropped: []schema.DroppedColumn{{Name: a.Name, Kind: a.Kind, Type: a.Type, DroppedAt: at}},
+		})))
+	}
+	if joined := h.fold.tables[one.ID].schema; len(joined.Columns) != 3 || joined.Dropped[0].DroppedAt != 90 {
+		t.Errorf("the joined table has %d columns, and dropped %v", len(joined.Columns), joined.Dropped)
+	}
 	// A definition that turns out to be newer than it was known to be takes the lead.
 	one.AlteredAt = 9
 	h.apply(schemaRecord(one))
@@ -183,5 +194,26 @@ func TestDroppedTimer(t *testing.T) {
 	}
 	if n := h.fold.Stats().Expired; n != 1 {
 		t.Errorf("%d expired", n)
+	}
+}
+
+// TestUnsupportedTimer: what expires in a table that is not supported any more makes no event.
+func TestUnsupportedTimer(t *testing.T) {
+	before := mustTable(t, "t", "k int partition_key", "v int regular")
+	after := mustTable(t, "t", "k int partition_key", "v int regular", "l list<int> regular")
+	after.AlteredAt = 2
+	h := newHarness(t)
+	h.apply(initRecord())
+	h.apply(schemaRecord(before))
+	d := newData(before, intValue(1))
+	row := newRow()
+	rowBuilder{before, &row}.expiring("v", 100, 5, 105, intValue(1))
+	d.Rows = []commitlog.Row{row}
+	h.apply(dataRecord(d))
+	h.take()
+	h.apply(schemaRecord(after))
+	h.apply(tickRecord(300))
+	if events := h.take(); len(events) > 0 {
+		t.Errorf("found the events %v", events)
 	}
 }

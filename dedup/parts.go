@@ -27,7 +27,7 @@ const assemblyFormat = 1
 // segment, 16 MiB unless told otherwise.
 const maxAssembled = 256 << 20
 
-// parts is memory for records in parts.
+// parts is the record that is put together, while it is folded: it points into whole and into the decoder.
 type parts struct {
 	decoder rawtopic.Decoder
 	record  rawtopic.Record
@@ -125,9 +125,23 @@ func (f *Fold) applyPart(p *rawtopic.Part) error {
 	return f.call.tx.Set(metaKey, appendAssembly(nil, &after))
 }
 
-// applyWhole folds the record of the parts stored and last.
+// applyWhole folds the record of the parts stored and last. Records in parts are few and large: no memory is kept for the next.
 func (f *Fold) applyWhole(last *rawtopic.Part, a *assembly) error {
-	f.parts.whole = f.parts.whole[:0]
+	if !f.cursor.valid {
+		if err := f.assemble(last, a); err != nil {
+			return err
+		}
+	}
+	err := f.applyData(f.parts.record.Data)
+	if err != errFull {
+		f.parts = parts{}
+	}
+	return err
+}
+
+// assemble makes parts.record the record of the parts stored and last.
+func (f *Fold) assemble(last *rawtopic.Part, a *assembly) error {
+	f.parts = parts{whole: make([]byte, 0, int(a.bytes)+len(last.Bytes))}
 	for i := range a.stored() {
 		key := state.Part(nil, f.group, last.Origin.Host, uint32(i))
 		value, err := f.call.tx.Get(key)
@@ -140,7 +154,6 @@ func (f *Fold) applyWhole(last *rawtopic.Part, a *assembly) error {
 		f.parts.whole = append(f.parts.whole, value...)
 	}
 	f.parts.whole = append(f.parts.whole, last.Bytes...)
-	defer func() { f.parts.whole = reuse(f.parts.whole) }()
 	rec := &f.parts.record
 	if err := f.parts.decoder.Decode(f.parts.whole, rec); err != nil {
 		return f.refuse("", "the record put together from %d parts: %v", a.Count, err)
@@ -148,5 +161,5 @@ func (f *Fold) applyWhole(last *rawtopic.Part, a *assembly) error {
 	if rec.Kind != rawtopic.KindData {
 		return f.refuse("", "the record put together from %d parts is a %s, expected Data", a.Count, kindName(rec.Kind))
 	}
-	return f.applyData(rec.Data)
+	return nil
 }
