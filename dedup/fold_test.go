@@ -437,12 +437,14 @@ func TestManyRanges(t *testing.T) {
 // more, so that their second timer is among those to come, and without.
 func TestLargeTick(t *testing.T) {
 	for _, longer := range []bool{false, true} {
-		t.Run(fmt.Sprintf("longer=%v", longer), func(t *testing.T) { testLargeTick(t, longer) })
+		for _, limit := range []int64{41, math.MaxInt64} {
+			t.Run(fmt.Sprintf("longer=%v/limit=%d", longer, limit), func(t *testing.T) { testLargeTick(t, longer, limit) })
+		}
 	}
 }
 
-func testLargeTick(t *testing.T, longer bool) {
-	const rows, limit = 900, 41
+func testLargeTick(t *testing.T, longer bool, limit int64) {
+	const rows = 900
 	table := mustTable(t, "t", "k int partition_key", "c int clustering", "v int regular")
 	h := newHarness(t)
 	h.apply(initRecord())

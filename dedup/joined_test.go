@@ -124,7 +124,7 @@ func TestJoinedUnion(t *testing.T) {
 	a := one.Columns[1]
 	for i, at := range []int64{20, 90, 40} {
 		h.apply(schemaRecord(rebuild(t, schema.Table{
-			Keyspace: one.Keyspace, Name: one.Name, ID: one.ID, Flags: one.Flags, AlteredAt: int64(6 + i%2), Columns: other.Columns,
+			Keyspace: one.Keyspace, Name: one.Name, ID: one.ID, Flags: one.Flags, AlteredAt: []int64{8, 6, 7}[i], Columns: other.Columns,
 			Dropped: []schema.DroppedColumn{{Name: a.Name, Kind: a.Kind, Type: a.Type, DroppedAt: at}},
 		})))
 	}
