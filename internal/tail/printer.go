@@ -9,8 +9,8 @@
 //
 // The time is the write time of the change, in UTC. Then come the operation, the table, the primary key, and of a row
 // that is new or gone its values that are not null, of another what changed. At the end, in parentheses, is what is
-// out of the ordinary: a reason other than a write (ttl, truncate, drop), that a snapshot saw the row, that the past of
-// the row is not known. Text is quoted, other values are not.
+// out of the ordinary: a reason other than a write (ttl, truncate, drop), that a snapshot saw the row, that a row is
+// deleted of which nothing was seen before. Text is quoted, other values are not.
 //
 // # JSON lines
 //
@@ -28,6 +28,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -123,12 +124,17 @@ func (p *Printer) describe(c *sink.Change) {
 	if c.Op == "r" {
 		notes = append(notes, "snapshot")
 	}
-	if !c.Source.Complete {
-		notes = append(notes, "past not known")
+	if c.After == nil && !c.Source.Complete && blank(before) {
+		notes = append(notes, "not seen before")
 	}
 	if len(notes) > 0 {
 		p.line.WriteString(" (" + strings.Join(notes, ", ") + ")")
 	}
+}
+
+// blank reports whether all values are null.
+func blank(fields []sink.Field) bool {
+	return !slices.ContainsFunc(fields, func(f sink.Field) bool { return f.Value != nil })
 }
 
 // beside gives the columns of an image that are not of the key.
