@@ -60,14 +60,19 @@ func checkChains(events []*event) []failure {
 	return failures
 }
 
-// checkCauses checks that the events of each raw partition are in the order of their raw records, that the events of one
-// record are numbered without a gap, and that no event is there twice.
+// checkCauses checks that the events of each table and raw partition are in the order of their raw records, that the
+// events of one record are numbered without a gap, and that no event is there twice. A table has a topic of its own, and a
+// record is of one table.
 func checkCauses(events []*event) []failure {
+	type source struct {
+		table     string
+		partition int32
+	}
 	var failures []failure
-	last := map[int32]*event{}
-	clean := map[int32]int32{}
+	last := map[source]*event{}
+	clean := map[source]int32{}
 	for _, e := range events {
-		p := e.cause.partition
+		p := source{e.row.table, e.cause.partition}
 		before, ok := last[p]
 		last[p] = e
 		if !ok {
@@ -84,7 +89,7 @@ func checkCauses(events []*event) []failure {
 			failures = append(failures, fail(e.row, "%s has number %d in its record, expected %d: an event is lost", e, e.index, want))
 		}
 		if clean[p] != e.partition {
-			failures = append(failures, fail(e.row, "%s: raw partition %d feeds clean partitions %d and %d", e, p, clean[p], e.partition))
+			failures = append(failures, fail(e.row, "%s: raw partition %d feeds clean partitions %d and %d", e, p.partition, clean[p], e.partition))
 		}
 	}
 	return failures
