@@ -47,9 +47,10 @@ type Event struct {
 	// Table.Columns (nil is null; key columns are left nil here). A row image has no statics and a static image nothing
 	// else. Before of a deletion of a row never seen has all columns null: the event's key is all that is known.
 	Before, After [][]byte
-	// Timestamp is the write time of the change in microseconds: the newest among what changed the row.
+	// Timestamp is the write time of the change in microseconds: the newest among what changed the row. If Reason is
+	// ReasonTTL it is the second of the expiry.
 	Timestamp int64
-	// Origin is that of the raw record whose copy came first.
+	// Origin is that of the raw record whose copy came first; zero if time alone made the change.
 	Origin rawtopic.Origin
 	// RawPartition, RawOffset and Index say which event of which raw record this is; Index counts from 0 and goes on
 	// across transactions.
