@@ -9,8 +9,9 @@ import (
 )
 
 // applyData folds an update of a partition, in an order that makes it harmless to begin anew on top of a part of it:
-// the static row and the rows that it writes, each merged as a whole; then what else its deletions cover; at the end the deletions
-// themselves. A row that was merged before is not altered again, and one that lost what a deletion covers has no more to lose.
+// the static row and the rows that it writes, each merged as a whole; then what else its deletions cover; at the end
+// the deletions themselves. A row that was merged before is not altered again, and one that lost what a deletion covers
+// has no more to lose.
 func (f *Fold) applyData(d *rawtopic.Data) error {
 	supported, err := f.prepare(d)
 	if err != nil {
@@ -112,8 +113,8 @@ func (f *Fold) take(written *commitlog.Row) {
 	f.stats.Late += late
 }
 
-// mergeRow merges work.in into the row at work.rowKey. Cover is the strongest deletion of the partition and of ranges over
-// the row, known the same before this record.
+// mergeRow merges work.in into the row at work.rowKey. Cover is the strongest deletion of the partition and of ranges
+// over the row, known the same before this record.
 func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	w := &f.work
 	value, err := f.call.tx.Get(w.rowKey)

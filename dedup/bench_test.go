@@ -10,8 +10,8 @@ import (
 	"cassdelta/state"
 )
 
-// BenchmarkCopies folds updates of rows of five columns, each update of one column and from three hosts. The rows are few, so that it
-// measures the fold and hardly the store. An operation is one record.
+// BenchmarkCopies folds updates of rows of five columns, each update of one column and from three hosts. The rows are
+// few, so that it measures the fold and hardly the store. An operation is one record.
 func BenchmarkCopies(b *testing.B) {
 	for _, clustered := range []bool{false, true} {
 		b.Run(fmt.Sprintf("clustered=%v", clustered), func(b *testing.B) { benchmarkCopies(b, clustered) })

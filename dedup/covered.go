@@ -94,8 +94,8 @@ func (f *Fold) scanCovered(n int, kind state.Kind, from, to []byte) error {
 	return nil
 }
 
-// cover takes from a row in the state what the record's deletions cover. A row that is not alive stays as it is, also if a tombstone
-// in it is void now: nothing can be seen of it, and a partition may have any number of such rows.
+// cover takes from a row in the state what the record's deletions cover. A row that is not alive stays as it is, also
+// if a tombstone in it is void now: nothing can be seen of it, and a partition may have any number of such rows.
 func (f *Fold) cover(key, value []byte, static bool) error {
 	w := &f.work
 	deletion := w.data.Deletion
@@ -161,12 +161,13 @@ type piece struct {
 	deletion   commitlog.Deletion
 }
 
-// insertRange puts the range tombstone over from to to into those of the partition: where it overlaps another the stronger
-// of the two holds.
+// insertRange puts the range tombstone over from to to into those of the partition: where it overlaps another the
+// stronger of the two holds.
 func (f *Fold) insertRange(from, to []byte, d commitlog.Deletion) error {
 	w := &f.work
 	for bytes.Compare(from, to) < 0 {
-		// Those that overlap or adjoin it, as many as a batch takes; then up to the end of the last of them, and on from there.
+		// Those that overlap or adjoin it, as many as a batch takes; then up to the end of the last of them, and on
+		// from there.
 		b := &w.batch
 		b.reset()
 		w.from = append(append(append(w.from[:0], w.prefix...), byte(state.KindRange)), from...)
@@ -199,7 +200,8 @@ func (f *Fold) insertRange(from, to []byte, d commitlog.Deletion) error {
 	return nil
 }
 
-// replaceRanges puts the range tombstone over from to stop into those in work.batch, which are all that overlap or adjoin it.
+// replaceRanges puts the range tombstone over from to stop into those in work.batch, which are all that overlap or
+// adjoin it.
 func (f *Fold) replaceRanges(from, stop []byte, d commitlog.Deletion) error {
 	w := &f.work
 	w.pieces = w.pieces[:0]

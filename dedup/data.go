@@ -220,7 +220,8 @@ func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
 // not greater than any that follows them.
 const boundAfter = 0xff
 
-// checkRange puts the bounds of a range into the arena, unless it is empty. The ranges of a record are in order and do not overlap.
+// checkRange puts the bounds of a range into the arena, unless it is empty. The ranges of a record are in order and do
+// not overlap.
 func (w *work) checkRange(r *rawtopic.Range) string {
 	if r.Deletion.IsLive() {
 		return "it has no deletion"

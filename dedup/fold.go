@@ -9,6 +9,18 @@ import (
 	"cassdelta/state"
 )
 
+// What the fold keeps in the state, by the spaces and kinds of package state; each file specifies its values:
+//
+//	meta             init, watermark (meta.go), and how far a record in parts has come (parts.go)
+//	schema, joined   definitions of tables (joined.go)
+//	part             slices of records that are not complete (parts.go)
+//	timer            by second of expiry and row, one for each row that has something that expires; no value
+//	header, range    deletions of partitions and ranges (header.go); a range tombstone by its end
+//	static, row      rows (row.go)
+//
+// In keys, a partition is its key as Cassandra serializes it, since partitions go by bytes, and a clustering or bound is
+// the comparable forms of its values, since rows go by the comparator.
+
 // FoldVersion is the version of the fold: of what it makes of records, and of the encodings of what it stores. A state
 // belongs to the version that made it.
 const FoldVersion = 1

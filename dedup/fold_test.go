@@ -433,8 +433,8 @@ func TestManyRanges(t *testing.T) {
 	}
 }
 
-// TestLargeTick lets more rows expire than a batch of a scan takes, a few at a time; with some that keep a cell for a second
-// more, so that their second timer is among those to come, and without.
+// TestLargeTick lets more rows expire than a batch of a scan takes, a few at a time; with some that keep a cell for a
+// second more, so that their second timer is among those to come, and without.
 func TestLargeTick(t *testing.T) {
 	for _, longer := range []bool{false, true} {
 		for _, limit := range []int64{41, math.MaxInt64} {

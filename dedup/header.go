@@ -18,9 +18,9 @@ import (
 //	flags     1 byte: 0x01 a deletion of the partition follows, 0x02 there are range tombstones
 //	deletion  varint, time stamp in microseconds; varint, local deletion time in seconds
 //
-// The range tombstones of a partition do not overlap, and of two that adjoin the deletions differ. A range is the clusterings
-// whose comparable form is at or after its start and before its end. Its key ends with the *end*: so the one range that
-// can hold a clustering is the first one behind it. Its value is
+// The range tombstones of a partition do not overlap, and of two that adjoin the deletions differ. A range is the
+// clusterings whose comparable form is at or after its start and before its end. Its key ends with the *end*: so the
+// one range that can hold a clustering is the first one behind it. Its value is
 //
 //	format    1 byte: 1
 //	deletion  varint, time stamp; varint, local deletion time

@@ -14,8 +14,8 @@ import (
 )
 
 // This file keeps the definitions of tables. A definition is stored by its hash: format (1 byte: 1), the greatest
-// AlteredAt it came with (varint, microseconds), the text to the end of the value. What joins the definitions of one table is
-// stored by the table's id:
+// AlteredAt it came with (varint, microseconds), the text to the end of the value. What joins the definitions of one
+// table is stored by the table's id:
 //
 //	format     1 byte: 1
 //	flags      1 byte: 0x01 a partition of the table has a header
@@ -23,8 +23,8 @@ import (
 //	columns    uvarint number, and for each static or regular column that any definition has, dropped ones too:
 //	           uvarint length, name; 1 byte kind. Its place in this list is its id in the cells of rows, for ever.
 //
-// The joined table that events refer to is computed from the definitions, whose order of arrival makes no difference to it: two agents
-// notice an ALTER TABLE at different times.
+// The joined table that events refer to is computed from the definitions, whose order of arrival makes no difference to
+// it: two agents notice an ALTER TABLE at different times.
 
 const (
 	definitionFormat = 1
@@ -55,7 +55,8 @@ type column struct {
 	kind schema.ColumnKind
 	// index is that in the joined table's Columns, -1 if the column is dropped.
 	index int
-	// droppedAt is the write time in microseconds up to which cells do not exist, NoTimestamp if the column was never dropped.
+	// droppedAt is the write time in microseconds up to which cells do not exist, NoTimestamp if the column was never
+	// dropped.
 	droppedAt int64
 }
 
@@ -219,9 +220,9 @@ func (f *Fold) table(id schema.UUID) (*table, error) {
 	return t, nil
 }
 
-// join makes t the table of all these definitions, at least one; columns that it has keep their ids. Its columns are those
-// of the newest definition, and those that only others have, unless they were dropped: an agent that still uses an older definition may
-// know a column that the newest one lost sight of.
+// join makes t the table of all these definitions, at least one; columns that it has keep their ids. Its columns are
+// those of the newest definition, and those that only others have, unless they were dropped: an agent that still uses
+// an older definition may know a column that the newest one lost sight of.
 func (t *table) join(definitions []*schema.Table) error {
 	// Ids are given in the order of the hashes, as far as the definitions came together.
 	slices.SortFunc(definitions, func(a, b *schema.Table) int {

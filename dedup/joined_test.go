@@ -50,7 +50,8 @@ func history(t testing.TB) []*schema.Table {
 	return []*schema.Table{first, added, dropped, again, twice, last}
 }
 
-// TestJoinedOrder: whatever the order in which definitions come, the joined table is the same, and so is what is made of rows.
+// TestJoinedOrder: whatever the order in which definitions come, the joined table is the same, and so is what is made
+// of rows.
 func TestJoinedOrder(t *testing.T) {
 	tables := history(t)
 	r := rand.New(rand.NewPCG(5, 0))

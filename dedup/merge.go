@@ -41,7 +41,8 @@ func livenessSupersedes(l, m *liveness) bool {
 }
 
 // cellCompare orders two cells of one column by what wins: positive if c does, 0 if they are the same. Source:
-// Cells.resolveRegular; of two that differ in nothing but the TTL, Cassandra keeps either and this keeps the one with the longer.
+// Cells.resolveRegular; of two that differ in nothing but the TTL, Cassandra keeps either and this keeps the one with
+// the longer.
 func cellCompare(c, d *cell) int {
 	if c.timestamp != d.timestamp {
 		return sign(c.timestamp > d.timestamp)
@@ -80,9 +81,9 @@ func (c *cell) isExpiryOf(d *cell) bool {
 }
 
 // merge makes m the merge of old and in, of which what cover deletes is gone. Cover is the strongest deletion of the
-// partition and of ranges over the row. Now is the second up to which time has come. m shares the values of old and in, and
-// must be neither of them. It reports whether something of in was beaten: it lost against something else, or is deleted.
-// Source: Row.Merger.
+// partition and of ranges over the row. Now is the second up to which time has come. m shares the values of old and in,
+// and must be neither of them. It reports whether something of in was beaten: it lost against something else, or is
+// deleted. Source: Row.Merger.
 func (m *row) merge(old, in *row, cover commitlog.Deletion, now int64) (beaten bool) {
 	m.reset()
 	m.clustering = append(m.clustering, old.clustering...)
@@ -138,10 +139,10 @@ func (m *row) merge(old, in *row, cover commitlog.Deletion, now int64) (beaten b
 }
 
 // foreseen reports whether tombstone c is the expiry of cell d, which is alive, come early: from a node that has
-// compacted what we have not yet seen expire. It is then left to the tick, so that all that expires in a row at one second
-// goes at once and makes one event. The same tombstone also comes of a deletion in the second of the write that has the
-// write's very time stamp; that one takes effect at once. The two are told apart by the time: a deletion comes soon after
-// the write, an expiry late in the cell's life.
+// compacted what we have not yet seen expire. It is then left to the tick, so that all that expires in a row at one
+// second goes at once and makes one event. The same tombstone also comes of a deletion in the second of the write that
+// has the write's very time stamp; that one takes effect at once. The two are told apart by the time: a deletion comes
+// soon after the write, an expiry late in the cell's life.
 func foreseen(c, d *cell, now int64) bool {
 	return d.kind == cellExpiring && c.isExpiryOf(d) && now >= d.local-int64(d.ttl)/2
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // A record that comes in parts is folded when its last part comes, as the record at that part's offset. Until then its
-// parts are kept in the state, by the host that sends them and their index. The assembly of a host is the value of its own
-// "parts/" and the host id:
+// parts are kept in the state, by the host that sends them and their index. The assembly of a host is the value of its
+// own "parts/" and the host id:
 //
 //	format    1 byte: 1
 //	origin    16 bytes host; varints segment, position, update
@@ -125,7 +125,8 @@ func (f *Fold) applyPart(p *rawtopic.Part) error {
 	return f.call.tx.Set(metaKey, appendAssembly(nil, &after))
 }
 
-// applyWhole folds the record of the parts stored and last. Records in parts are few and large: no memory is kept for the next.
+// applyWhole folds the record of the parts stored and last. Records in parts are few and large: no memory is kept for
+// the next.
 func (f *Fold) applyWhole(last *rawtopic.Part, a *assembly) error {
 	if !f.cursor.valid {
 		if err := f.assemble(last, a); err != nil {

@@ -162,7 +162,8 @@ func TestPartsRefused(t *testing.T) {
 	if reason := send(rawtopic.Append(nil, dataRecord(d))); !strings.Contains(reason, "expected the definition") {
 		t.Errorf("refused because %s", reason)
 	}
-	// A record that is longer than any: the parts before it are not forgotten, and the next record of the host takes their place.
+	// A record that is longer than any: the parts before it are not forgotten, and the next record of the host takes
+	// their place.
 	huge := assembly{Assembly: rawtopic.Assembly{Origin: origin, Count: math.MaxInt32, Next: 1}, bytes: maxAssembled}
 	key := state.Meta(nil, 0, "parts/"+origin.Host.String())
 	if err := h.tx.Set(key, appendAssembly(nil, &huge)); err != nil {

@@ -491,8 +491,8 @@ func (h *harness) known() string {
 }
 
 // TestCuts folds the same records in one go, and cut into transactions at random: with limits that break records into
-// pieces, transactions that are discarded, stores that are closed with or without what Kafka has already. The state is the
-// same, byte by byte, and so are the events with their places.
+// pieces, transactions that are discarded, stores that are closed with or without what Kafka has already. The state is
+// the same, byte by byte, and so are the events with their places.
 func TestCuts(t *testing.T) {
 	runs := 120
 	if testing.Short() {
@@ -533,8 +533,8 @@ func zip(places, events []string) string {
 
 var errStop = errors.New("stop here")
 
-// foldInPieces does with the records what a worker does that often fails: the events it keeps are those of transactions that
-// Kafka committed.
+// foldInPieces does with the records what a worker does that often fails: the events it keeps are those of transactions
+// that Kafka committed.
 func (h *harness) foldInPieces(r *rand.Rand, records []*rawtopic.Record) {
 	h.t.Helper()
 	var kafka state.Position // what Kafka has
