@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"bytes"
+	"slices"
 
 	"cassdelta/commitlog"
 	"cassdelta/internal/rawtopic"
@@ -44,12 +45,13 @@ func (f *Fold) applyData(d *rawtopic.Data) error {
 
 func (f *Fold) countUnsupported(t *table) {
 	f.stats.Unsupported++
-	if t.reported == 0 {
-		f.stats.UnsupportedTables = append(f.stats.UnsupportedTables,
-			UnsupportedTable{Table: t.schema.FullName(), Reason: t.unsupported})
-		t.reported = len(f.stats.UnsupportedTables)
+	name := t.schema.FullName()
+	i := slices.IndexFunc(f.stats.UnsupportedTables, func(u UnsupportedTable) bool { return u.Table == name })
+	if i < 0 {
+		i = len(f.stats.UnsupportedTables)
+		f.stats.UnsupportedTables = append(f.stats.UnsupportedTables, UnsupportedTable{Table: name, Reason: t.unsupported})
 	}
-	f.stats.UnsupportedTables[t.reported-1].Records++
+	f.stats.UnsupportedTables[i].Records++
 }
 
 // applySingle folds an update of a table without clustering. A partition has one row there, and its deletion is the

@@ -38,8 +38,6 @@ type table struct {
 	schema *schema.Table
 	// unsupported says why no events can be made, "" if they can.
 	unsupported string
-	// reported is its place in Stats.UnsupportedTables plus 1, 0 if it is not there.
-	reported int
 	// headers is set once a partition has a header; before, none is looked for.
 	headers bool
 	hashes  []schema.Hash
@@ -105,7 +103,7 @@ func (f *Fold) applySchema(s *rawtopic.Schema) error {
 	joined := &table{}
 	var definitions []*schema.Table
 	if t != nil {
-		joined.headers, joined.reported = t.headers, t.reported
+		joined.headers = t.headers
 		joined.columns = slices.Clone(t.columns)
 		for _, h := range t.hashes {
 			if h == s.Hash {
