@@ -27,45 +27,55 @@ type RawTopic struct {
 }
 
 const (
-	// connectTimeout bounds how long it may take until a broker answers for the first time.
+	// connectTimeout bounds how long it may take at the start until a broker answers, and answers without an error.
 	connectTimeout = 30 * time.Second
-	// checkTimeout bounds the reading of the first records.
-	checkTimeout = time.Minute
+	// lookEvery is the time between two looks for the raw topic.
+	lookEvery = 250 * time.Millisecond
+	// checkTimeout bounds one attempt at reading the first records.
+	checkTimeout = 20 * time.Second
 )
 
 // FindRawTopic waits until the topic is there and an agent has begun it, and checks that its partitions agree about what it
-// is. It returns an error if no broker answers within 30 s, and if the topic is not a raw topic.
+// is. It returns an error if no broker answers within 30 s, or none with what is asked, and if the topic is not a raw topic.
 func FindRawTopic(ctx context.Context, opts []kgo.Opt, name string, log *zap.Logger) (RawTopic, error) {
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return RawTopic{}, fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	if err := connect(ctx, cl); err != nil {
+	if err := connect(ctx, cl, connectTimeout); err != nil {
 		return RawTopic{}, err
 	}
 	var (
-		told bool
-		wait backoff
+		told  bool
+		since = time.Now() // the last answer
 	)
 	for {
 		topic, err := describeRawTopic(ctx, cl, opts, name)
-		if !errors.Is(err, errNotBegun) {
+		var wrong *rawtopic.TopicError
+		switch {
+		case err == nil, errors.As(err, &wrong):
 			return topic, err
+		case errors.Is(err, errNotBegun):
+			since = time.Now()
+			if !told {
+				told = true
+				log.Info("waiting for the raw topic: an agent makes it when it starts", zap.String("topic", name), zap.Error(err))
+			}
+		case time.Since(since) > connectTimeout:
+			return RawTopic{}, err
 		}
-		if !told {
-			log.Info("waiting for the raw topic: an agent makes it when it starts", zap.String("topic", name), zap.Error(err))
-			told = true
-		}
-		if wait.wait(ctx); ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return RawTopic{}, context.Cause(ctx)
+		case <-time.After(lookEvery):
 		}
 	}
 }
 
 // connect returns once a broker has answered.
-func connect(ctx context.Context, cl *kgo.Client) error {
-	bounded, cancel := context.WithTimeout(ctx, connectTimeout)
+func connect(ctx context.Context, cl *kgo.Client, timeout time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var wait backoff
 	for {
@@ -79,7 +89,7 @@ func connect(ctx context.Context, cl *kgo.Client) error {
 		if wait.wait(bounded); bounded.Err() != nil {
 			seeds, _ := cl.OptValue(kgo.SeedBrokers).([]string)
 			return fmt.Errorf("kafka: none of the brokers %s answered within %v: %w; check that they run, their addresses, TLS and credentials",
-				strings.Join(seeds, ", "), connectTimeout, err)
+				strings.Join(seeds, ", "), timeout, err)
 		}
 	}
 }
@@ -90,18 +100,14 @@ var errNotBegun = errors.New("not there yet")
 func describeRawTopic(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, name string) (RawTopic, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	topics, err := kadm.NewClient(cl).ListTopics(ctx, name)
-	if err != nil {
-		return RawTopic{}, fmt.Errorf("describe the raw topic %s: %w", name, err)
-	}
-	detail := topics[name]
+	id, partitions, err := rawtopic.Describe(ctx, cl, name)
 	switch {
-	case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
-		return RawTopic{}, fmt.Errorf("%w: %w", errNotBegun, detail.Err)
-	case detail.Err != nil:
-		return RawTopic{}, fmt.Errorf("describe the raw topic %s: %w", name, detail.Err)
+	case kerr.IsRetriable(err): // it is not there, or it has no leader yet
+		return RawTopic{}, fmt.Errorf("%w: %w", errNotBegun, err)
+	case err != nil:
+		return RawTopic{}, err
 	}
-	topic := RawTopic{Name: name, ID: schema.UUID(detail.ID), Partitions: int32(len(detail.Partitions))}
+	topic := RawTopic{Name: name, ID: id, Partitions: partitions}
 	init, err := firstInit(ctx, cl, opts, topic)
 	if err != nil || init == nil {
 		return topic, err

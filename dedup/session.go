@@ -163,7 +163,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return &stopError{fmt.Errorf("kafka client: %w", err)}
 	}
-	opts := slices.Concat(w.cfg.ClientOpts, s.members.options(), []kgo.Opt{
+	opts := slices.Concat(baseOptions, w.cfg.ClientOpts, s.members.options(), []kgo.Opt{
 		kgo.ConsumerGroup(w.cfg.Group),
 		kgo.ConsumeTopics(w.topic.Name),
 		kgo.InstanceID(s.name),
@@ -202,9 +202,16 @@ func (s *session) initProducer(ctx context.Context) error {
 	return err
 }
 
+// baseOptions come before those of the user, who may have others.
+var baseOptions = []kgo.Opt{
+	kgo.FetchMaxWait(fetchWait),
+	// A leader that has moved is looked for after this time, while a transaction waits.
+	kgo.MetadataMinAge(time.Second),
+}
+
 // fetchOptions are those of a client that reads raw partitions from positions it is given.
 func fetchOptions(base []kgo.Opt, more ...kgo.Opt) []kgo.Opt {
-	return slices.Concat([]kgo.Opt{kgo.FetchMaxWait(fetchWait)}, base, []kgo.Opt{
+	return slices.Concat(baseOptions, base, []kgo.Opt{
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(16 << 20),

@@ -84,5 +84,11 @@ func unpackNodes(r *recording.Recording, dir string) ([]local.Node, error) {
 	return nodes, nil
 }
 
-// quiet leaves out what is of no interest where the output is events: the log then has warnings and errors only.
-func quiet(log *zap.Logger) *zap.Logger { return log.WithOptions(zap.IncreaseLevel(zap.WarnLevel)) }
+// quiet leaves out what is of no interest where the output is events: a log at its default level then has warnings and
+// errors only.
+func quiet(log *zap.Logger) *zap.Logger {
+	if log.Level() != zap.InfoLevel {
+		return log
+	}
+	return log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
+}

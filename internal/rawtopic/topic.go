@@ -85,6 +85,16 @@ func ensure(ctx context.Context, cl *kgo.Client, name string, partitions int32, 
 	}
 }
 
+// Describe gives the id of a topic, zero if the brokers have none, and the number of its partitions. The error wraps
+// kerr.UnknownTopicOrPartition if there is no such topic, and is another retriable one of kerr while a partition has no leader.
+func Describe(ctx context.Context, cl *kgo.Client, name string) (id schema.UUID, partitions int32, err error) {
+	topic, err := describe(ctx, cl, name)
+	if err != nil {
+		return schema.UUID{}, 0, fmt.Errorf("describe topic %s: %w", name, err)
+	}
+	return schema.UUID(topic.TopicID), int32(len(topic.Partitions)), nil
+}
+
 // describe gives a topic of which all partitions have a leader. It asks the brokers every time: the client's cache
 // remembers for seconds that a topic was not there.
 func describe(ctx context.Context, cl *kgo.Client, name string) (kmsg.MetadataResponseTopic, error) {
