@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,9 +101,9 @@ func (c *counter) Stats() Stats { return c.stats }
 
 // counted is one event of a counter, as it stands in the clean topic.
 type counted struct {
-	partition             int32
-	offset, index         int64
-	before, after, copied int64
+	partition     int32
+	offset, index int64
+	before, after int64
 }
 
 // encoder writes the events of counters. It fails while fail says so.
@@ -150,11 +152,13 @@ type rig struct {
 
 	want    [rawParts]int64 // events
 	letters int
+
+	workers []*running
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(cleanParts, cleanName))
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(cleanParts, cleanName), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +166,8 @@ func newRig(t testing.TB) *rig {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	w := &rig{t: t, ctx: ctx, cluster: cluster, opts: []kgo.Opt{
-		kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.FetchMaxWait(20 * time.Millisecond),
+		kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.FetchMaxWait(20 * time.Millisecond), kgo.MetadataMinAge(20 * time.Millisecond),
+		kgo.SessionTimeout(time.Second), kgo.HeartbeatInterval(50 * time.Millisecond),
 	}}
 	w.writer = w.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	w.adm = kadm.NewClient(w.writer)
@@ -235,7 +240,10 @@ func (w *rig) start(name string, files vfs.FS, change ...func(*Worker)) *running
 	}
 	worker.stores.FS = files
 	worker.newFold = func(p int32) folder { return &counter{partition: p} }
-	worker.crash = func(at stage) error { return w.invariant(worker, at) }
+	worker.crash = func(at stage) error {
+		w.invariant(worker, at)
+		return nil
+	}
 	for _, c := range change {
 		c(worker)
 	}
@@ -246,6 +254,17 @@ func (w *rig) start(name string, files vfs.FS, change ...func(*Worker)) *running
 		r.err = worker.Run(ctx)
 	}()
 	w.t.Cleanup(func() { stop(); <-r.done })
+	w.workers = append(w.workers, r)
+	return r
+}
+
+// startEnding runs a worker that comes to an end.
+func (w *rig) startEnding(name string, disk *vfs.MemFS, e *ending) *running {
+	w.t.Helper()
+	ctx, stop := context.WithCancel(w.ctx)
+	e.stop = stop
+	r := w.start(name, disk, e.arm(w))
+	context.AfterFunc(ctx, r.stop)
 	return r
 }
 
@@ -272,7 +291,7 @@ func (r *running) wait() error {
 }
 
 // invariant checks that no state is ahead of the group's position: S <= C.
-func (w *rig) invariant(worker *Worker, at stage) error {
+func (w *rig) invariant(worker *Worker, at stage) {
 	worker.metrics.stores.mu.Lock()
 	positions := map[int32]state.Position{}
 	for p, s := range worker.metrics.stores.open {
@@ -284,14 +303,13 @@ func (w *rig) invariant(worker *Worker, at stage) error {
 	// The positions of the group are asked for after those of the states: they only grow.
 	group, err := w.positions()
 	if err != nil {
-		return nil // the test makes the brokers fail
+		return // the test makes the brokers fail
 	}
 	for p, s := range positions {
 		if c, ok := group[p]; !ok || s.Compare(c.Position) > 0 {
 			w.t.Errorf("partition %d, %s: the state is at %v, the group at %v (known: %v)", p, at, s, c, ok)
 		}
 	}
-	return nil
 }
 
 // positions are the group's, those of open transactions left out.
@@ -309,51 +327,68 @@ func (w *rig) positions() (map[int32]committed, error) {
 	return group, nil
 }
 
-// settle returns once the clean topic has all that is expected of it, and fails if it has anything else. The chain of each partition
-// is checked event by event.
+// settle returns once the clean topic and the dead-letter topic have all that is expected of them. It fails if they have anything
+// else, or if a worker ends meanwhile.
 func (w *rig) settle() {
+	w.t.Helper()
+	ctx, cancel := w.whileWorking(1)
+	defer cancel()
+	if counts := w.read(ctx); counts != w.want {
+		w.t.Fatalf("%v: the clean topic has %v events, expected %v", context.Cause(ctx), counts, w.want)
+	}
+	if w.letters > 0 {
+		if n := len(w.readLetters(w.letters)); n != w.letters {
+			w.t.Fatalf("%d dead letters, expected %d", n, w.letters)
+		}
+	}
+}
+
+// read reads the clean topic until all that is expected is there or ctx ends, and returns how many events it found for each raw
+// partition. The chain of each partition is checked event by event.
+func (w *rig) read(ctx context.Context) (counts [rawParts]int64) {
 	w.t.Helper()
 	cl := w.client(append(committedOnly, kgo.ConsumeTopics(cleanName))...)
 	defer cl.Close()
-	var counts [rawParts]int64
-	take := func(fetches kgo.Fetches) {
-		fetches.EachRecord(func(r *kgo.Record) {
+	for counts != w.want && ctx.Err() == nil {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
 			e := decodeCounted(r.Value)
-			if e.before != counts[e.partition] || e.after != e.before+1 {
-				w.t.Fatalf("raw partition %d: after %d events comes one from %d to %d (event %d of offset %d)",
-					e.partition, counts[e.partition], e.before, e.after, e.index, e.offset)
+			if e.before != counts[e.partition] || e.after != e.before+1 || e.after > w.want[e.partition] {
+				w.t.Fatalf("raw partition %d: after %d events of %d comes one from %d to %d (event %d of offset %d)",
+					e.partition, counts[e.partition], w.want[e.partition], e.before, e.after, e.index, e.offset)
 			}
 			counts[e.partition]++
 		})
 	}
-	for counts != w.want {
-		for p := range counts {
-			if counts[p] > w.want[p] {
-				w.t.Fatalf("raw partition %d has %d events, expected %d", p, counts[p], w.want[p])
+	return counts
+}
+
+// whileWorking is a context that ends when so many of the workers at work have ended.
+func (w *rig) whileWorking(enough int) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(w.ctx)
+	var ended atomic.Int32
+	for _, r := range w.workers {
+		select {
+		case <-r.done:
+			continue // before now
+		default:
+		}
+		go func() {
+			select {
+			case <-r.done:
+				if int(ended.Add(1)) == enough {
+					cancel(fmt.Errorf("a worker has ended: %v", r.err))
+				}
+			case <-ctx.Done():
 			}
-		}
-		fetches := cl.PollFetches(w.ctx)
-		if w.ctx.Err() != nil {
-			w.t.Fatalf("the clean topic has %v events, expected %v", counts, w.want)
-		}
-		take(fetches)
+		}()
 	}
-	if n := w.countLetters(); n != w.letters {
-		w.t.Fatalf("%d dead letters, expected %d", n, w.letters)
-	}
+	return ctx, func() { cancel(nil) }
 }
 
 // committedOnly are the options of a reader.
 var committedOnly = []kgo.Opt{kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
 
-// countLetters reads the dead-letter topic until it has what is expected, and counts it.
-func (w *rig) countLetters() int {
-	if w.letters == 0 {
-		return 0
-	}
-	return len(w.readLetters(w.letters))
-}
-
+// readLetters reads n dead letters, and what came with them.
 func (w *rig) readLetters(n int) []*kgo.Record {
 	w.t.Helper()
 	cl := w.client(append(committedOnly, kgo.ConsumeTopics(letterName))...)
@@ -389,38 +424,50 @@ func (w *rig) finished() {
 	}
 }
 
-// crashAt makes a worker crash at the nth time it comes to a stage, and takes a copy of its disk at that moment.
-type crashAt struct {
+// ending ends a worker when it comes to a stage for the nth time: as if its process had died, with a copy of the disk at that
+// moment for its successor, or by telling it to stop.
+type ending struct {
 	stage stage
 	after int
+	crash bool
 	disk  func() *vfs.MemFS
+	stop  func()
 
 	mu   sync.Mutex
 	seen int
-	copy *vfs.MemFS
+	copy *vfs.MemFS // of a crash
 }
 
-func (c *crashAt) arm(w *rig) func(*Worker) {
+func (e *ending) arm(w *rig) func(*Worker) {
 	return func(worker *Worker) {
 		worker.crash = func(at stage) error {
-			if err := w.invariant(worker, at); err != nil {
-				return err
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.copy != nil {
+			w.invariant(worker, at)
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if e.copy != nil {
 				return fmt.Errorf("%w: it is dead", errCrash)
 			}
-			if at != c.stage {
+			if at != e.stage {
 				return nil
 			}
-			if c.seen++; c.seen < c.after {
+			if e.seen++; e.seen != e.after {
 				return nil
 			}
-			c.copy = c.disk()
+			if !e.crash {
+				go e.stop()
+				return nil
+			}
+			e.copy = e.disk()
 			return fmt.Errorf("%w: %s", errCrash, at)
 		}
 	}
 }
 
 func isCrash(err error) bool { return errors.Is(err, errCrash) }
+
+// crashClone is a copy of a disk on which so many of 100 unsynced writes are.
+func crashClone(disk *vfs.MemFS, unsynced int, rnd *rand.Rand) func() *vfs.MemFS {
+	return func() *vfs.MemFS {
+		return disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rnd})
+	}
+}

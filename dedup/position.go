@@ -125,11 +125,11 @@ func tryFetchCommitted(ctx context.Context, cl *kgo.Client, group string, topic 
 	if resp.Version < stableVersion {
 		return nil, &stopError{fail(errors.New("the brokers are too old for exactly-once; Kafka 2.5 or newer is needed"))}
 	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, fail(err)
+	}
 	if len(resp.Groups) != 1 || len(resp.Groups[0].Topics) != 1 || len(resp.Groups[0].Topics[0].Partitions) != len(partitions) {
 		return nil, fail(fmt.Errorf("expected an answer about %d partitions of one topic, found %+v", len(partitions), resp.Groups))
-	}
-	if err := kerr.ErrorForCode(resp.Groups[0].ErrorCode); err != nil {
-		return nil, fail(err)
 	}
 	positions := map[int32]committed{}
 	for _, p := range resp.Groups[0].Topics[0].Partitions {

@@ -65,6 +65,9 @@ type txnCounts struct {
 	records int64
 	events  map[*schema.Table]opCounts
 	dead    map[string]int64 // by reason
+	// deadOffset and deadError are of the first of them.
+	deadOffset int64
+	deadError  error
 }
 
 // opCounts are events by op.
@@ -235,7 +238,9 @@ func (t *task) letter(raw *kgo.Record, reason string, err error) error {
 	t.produced += len(rec.Value)
 	t.spent++
 	t.counts.dead[reason]++
-	t.log.Warn("a record is put into the dead-letter topic", zap.Int64("raw offset", raw.Offset), zap.Error(err))
+	if t.counts.deadError == nil {
+		t.counts.deadOffset, t.counts.deadError = raw.Offset, err
+	}
 	return nil
 }
 
@@ -322,7 +327,7 @@ func (t *task) ended() {
 	t.ctx, t.produce, t.emitErr = nil, nil, nil
 	t.produced, t.spent = 0, 0
 	t.lettered = -1
-	t.counts.records = 0
+	t.counts.records, t.counts.deadError = 0, nil
 	clear(t.counts.events)
 	clear(t.counts.dead)
 }
@@ -343,8 +348,14 @@ func (t *task) publish() {
 			}
 		}
 	}
+	var letters int64
 	for reason, n := range t.counts.dead {
 		m.deadLetters.WithLabelValues(reason).Add(float64(n))
+		letters += n
+	}
+	if letters > 0 {
+		t.log.Warn("records were put into the dead-letter topic", zap.Int64("records", letters),
+			zap.Int64("first raw offset", t.counts.deadOffset), zap.NamedError("first error", t.counts.deadError))
 	}
 	stats := t.fold.Stats()
 	m.publishFold(&t.stats, &stats)

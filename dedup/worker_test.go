@@ -43,9 +43,7 @@ func TestCrashes(t *testing.T) {
 				}
 				disk := vfs.NewCrashableMem()
 				rnd := rand.New(rand.NewPCG(1, uint64(unsynced)))
-				crash := &crashAt{stage: at, after: 3, disk: func() *vfs.MemFS {
-					return disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rnd})
-				}}
+				crash := &ending{stage: at, after: 3, crash: true, disk: crashClone(disk, unsynced, rnd)}
 				if err := w.start("a", disk, crash.arm(w)).wait(); !isCrash(err) {
 					t.Fatalf("error %v, expected a crash", err)
 				}
