@@ -2,6 +2,8 @@ package dedup
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -136,6 +138,13 @@ func (c *storeCollector) add(partition int32, s *state.Store) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open[partition] = s
+}
+
+// partitions lists the raw partitions whose stores are open, in order.
+func (c *storeCollector) partitions() []int32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.open))
 }
 
 func (c *storeCollector) remove(partition int32) {

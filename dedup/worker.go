@@ -36,13 +36,15 @@ type WorkerConfig struct {
 	DeadLetterReplication int16
 	// StateDirectory holds the state of the partitions that this worker folds. It belongs to one process.
 	StateDirectory string
-	// MemoryBytes bounds the memory for the state, half for blocks that were read and half for what is not written to disk yet.
-	// 0 is 512 MiB.
+	// MemoryBytes bounds the memory for the state: up to a third for what is not written to disk yet, the rest for blocks that
+	// were read. 0 is 512 MiB.
 	MemoryBytes int64
 	Emitter     Emitter
 	// CommitInterval is how long a transaction collects records. It is the greatest part of the delay of an event. 0 is
 	// 100 ms.
 	CommitInterval time.Duration
+	// TickInterval is the time between the ticks that let what has a TTL expire. 0: none are written, nothing expires.
+	TickInterval time.Duration
 	// MaxEventsPerTxn bounds the events of a transaction, 0 is 10,000. A record that makes more takes several.
 	MaxEventsPerTxn int
 	// Sessions is how many transactions may be under way at once, each for its share of the partitions. 0 is 1.
@@ -105,9 +107,9 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	if cfg.CommitInterval < 0 || cfg.CommitInterval > foldTimeout/2 {
 		missing = append(missing, fmt.Errorf("dedup: commit-interval: expected at most %v, found %v", foldTimeout/2, cfg.CommitInterval))
 	}
-	if cfg.MaxEventsPerTxn < 0 || cfg.Sessions < 0 || cfg.MemoryBytes < 0 {
-		missing = append(missing, fmt.Errorf("dedup: expected numbers that are not negative, found %d events per transaction, %d sessions, %d bytes of memory",
-			cfg.MaxEventsPerTxn, cfg.Sessions, cfg.MemoryBytes))
+	if cfg.TickInterval < 0 || cfg.MaxEventsPerTxn < 0 || cfg.Sessions < 0 || cfg.MemoryBytes < 0 {
+		missing = append(missing, fmt.Errorf("dedup: expected numbers that are not negative, found %v between ticks, %d events per transaction, %d sessions, %d bytes of memory",
+			cfg.TickInterval, cfg.MaxEventsPerTxn, cfg.Sessions, cfg.MemoryBytes))
 	}
 	if err := errors.Join(missing...); err != nil {
 		return nil, err
@@ -162,10 +164,10 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	}
 	defer unregister()
 
-	cache := state.NewCache(w.cfg.MemoryBytes / 2)
+	cache := state.NewCache(w.cfg.MemoryBytes)
 	defer cache.Close()
 	w.stores.Cache = cache
-	w.stores.MemTableBytes = state.MemTableBytes(int(w.cfg.MemoryBytes/2), int(w.topic.Partitions))
+	w.stores.MemTableBytes = state.MemTableBytes(int(w.cfg.MemoryBytes/3), int(w.topic.Partitions))
 	w.stores.Log = func(message string) { w.cfg.Log.Debug(message) }
 	w.cfg.Log.Info("dedup starts", zap.String("raw topic", w.topic.Name), zap.Int32("raw partitions", w.topic.Partitions),
 		zap.String("cluster", w.topic.Cluster), zap.String("group", w.cfg.Group), zap.String("id", w.id), zap.Int("sessions", w.cfg.Sessions))
@@ -192,6 +194,17 @@ func (w *Worker) ensureDeadLetterTopic(ctx context.Context) error {
 // runSessions runs the sessions until ctx ends or one of them cannot go on, which ends the others.
 func (w *Worker) runSessions(ctx context.Context) error {
 	group, sessionCtx := errgroup.WithContext(ctx)
+	if w.cfg.TickInterval > 0 {
+		t, err := newTicker(&w.cfg, w.metrics.stores.partitions)
+		if err != nil {
+			return err
+		}
+		defer t.close()
+		group.Go(func() error {
+			t.run(sessionCtx)
+			return nil
+		})
+	}
 	var names []string
 	for n := range w.cfg.Sessions {
 		s := newSession(w, w.id+"-"+strconv.Itoa(n))

@@ -29,6 +29,9 @@ type dedupCmd struct {
 	Metrics         obs.MetricsConfig `embed:"" prefix:"metrics-"`
 }
 
+// tickInterval is the time between ticks: how exactly what has a TTL expires.
+const tickInterval = 10 * time.Second
+
 // Run folds until ctx ends.
 func (c *dedupCmd) Run(ctx context.Context, log *zap.Logger) error {
 	registry, err := c.Registry.client()
@@ -66,6 +69,7 @@ func (c *dedupCmd) Run(ctx context.Context, log *zap.Logger) error {
 		StateDirectory:        c.StateDirectory,
 		Emitter:               out,
 		CommitInterval:        c.CommitInterval,
+		TickInterval:          tickInterval,
 		Log:                   log,
 		Registry:              metrics,
 	})

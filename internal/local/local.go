@@ -36,6 +36,9 @@ const (
 // commitInterval is the time between transactions: short, so that events are seen as they come.
 const commitInterval = 50 * time.Millisecond
 
+// tickInterval is the time between the ticks that let what has a TTL expire, while nodes write.
+const tickInterval = 5 * time.Second
+
 // stateMemory is what the worker may use for its state, in bytes.
 const stateMemory = 64 << 20
 
@@ -49,7 +52,7 @@ type Node struct {
 // Config says what is run.
 type Config struct {
 	Nodes []Node
-	// Copy says that no node writes to the directories any more.
+	// Copy says that no node writes to the directories any more. Nothing in them expires then.
 	Copy bool
 	// Cluster is Cassandra's cluster name.
 	Cluster string
@@ -173,10 +176,14 @@ func (p *pipeline) dedup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ticks := tickInterval
+	if p.Copy {
+		ticks = 0 // nobody knows what time it was
+	}
 	w, err := dedup.NewWorker(dedup.WorkerConfig{
 		ClientOpts: p.broker.options(), RawTopic: rawTopic, Group: group, DeadLetterTopic: deadLetterTopic,
 		StateDirectory: filepath.Join(p.dir, "state"), MemoryBytes: stateMemory, Emitter: out, CommitInterval: commitInterval,
-		Log: p.Log, Registry: p.metrics,
+		TickInterval: ticks, Log: p.Log, Registry: p.metrics,
 	})
 	if err != nil {
 		return err
