@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -288,6 +289,67 @@ func (r *running) wait() error {
 		r.w.t.Fatal("the worker did not end")
 		return nil
 	}
+}
+
+// until returns once the condition holds.
+func (w *rig) until(what string, holds func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-w.ctx.Done():
+			w.t.Fatalf("it did not come to this: %s", what)
+		}
+	}
+}
+
+// shared returns once each of the workers folds at least one partition, and all of them all.
+func (w *rig) shared(workers ...*running) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("%d workers share the partitions", len(workers)), func() bool {
+		sum, least := 0, rawParts
+		for _, r := range workers {
+			n := r.metrics.stores.count()
+			sum, least = sum+n, min(least, n)
+		}
+		return sum == rawParts && least > 0
+	})
+}
+
+// folded returns once the group is at the offset.
+func (w *rig) folded(partition int32, offset int64) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("partition %d is folded up to offset %d", partition, offset), func() bool {
+		group, err := w.positions()
+		return err == nil && group[partition].Offset == offset
+	})
+}
+
+func (c *storeCollector) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
+}
+
+// value is the sum of all that a counter or gauge counts.
+func value(t testing.TB, c prometheus.Collector) (sum float64) {
+	t.Helper()
+	r := prometheus.NewRegistry()
+	if err := r.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return sum
 }
 
 // invariant checks that no state is ahead of the group's position: S <= C.
