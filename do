@@ -72,7 +72,7 @@ fuzz() {
     pkg=./$(dirname "$file")
     for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
       say "$pkg $target"
-      go test "$pkg" -run '^$' -fuzz "^$target\$" -fuzztime "$time"
+      go test "$pkg" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x
     done
   done
 }
