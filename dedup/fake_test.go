@@ -292,15 +292,15 @@ func (r *running) wait() error {
 }
 
 // until returns once the condition holds.
-func (w *rig) until(what string, holds func() bool) {
+func (w *rig) until(ctx context.Context, what string, holds func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
 		select {
 		case <-tick.C:
-		case <-w.ctx.Done():
-			w.t.Fatalf("it did not come to this: %s", what)
+		case <-ctx.Done():
+			w.t.Fatalf("%v: it did not come to this: %s", context.Cause(ctx), what)
 		}
 	}
 }
@@ -308,7 +308,7 @@ func (w *rig) until(what string, holds func() bool) {
 // shared returns once each of the workers folds at least one partition, and all of them all.
 func (w *rig) shared(workers ...*running) {
 	w.t.Helper()
-	w.until(fmt.Sprintf("%d workers share the partitions", len(workers)), func() bool {
+	w.until(w.ctx, fmt.Sprintf("%d workers share the partitions", len(workers)), func() bool {
 		sum, least := 0, rawParts
 		for _, r := range workers {
 			n := r.metrics.stores.count()
@@ -321,7 +321,7 @@ func (w *rig) shared(workers ...*running) {
 // folded returns once the group is at the offset.
 func (w *rig) folded(partition int32, offset int64) {
 	w.t.Helper()
-	w.until(fmt.Sprintf("partition %d is folded up to offset %d", partition, offset), func() bool {
+	w.until(w.ctx, fmt.Sprintf("partition %d is folded up to offset %d", partition, offset), func() bool {
 		group, err := w.positions()
 		return err == nil && group[partition].Offset == offset
 	})
@@ -389,12 +389,18 @@ func (w *rig) positions() (map[int32]committed, error) {
 	return group, nil
 }
 
-// settle returns once the clean topic and the dead-letter topic have all that is expected of them. It fails if they have anything
-// else, or if a worker ends meanwhile.
+// settle returns once all is folded, and the clean topic and the dead-letter topic have all that is expected of them. It fails if they
+// have anything else, or if a worker ends meanwhile.
 func (w *rig) settle() {
 	w.t.Helper()
 	ctx, cancel := w.whileWorking(1)
 	defer cancel()
+	w.settled(ctx)
+	w.until(ctx, "the group is at the end of the log", func() bool { return len(w.unfolded()) == 0 })
+}
+
+func (w *rig) settled(ctx context.Context) {
+	w.t.Helper()
 	if counts := w.read(ctx); counts != w.want {
 		w.t.Fatalf("%v: the clean topic has %v events, expected %v", context.Cause(ctx), counts, w.want)
 	}
@@ -466,24 +472,33 @@ func (w *rig) readLetters(n int) []*kgo.Record {
 	return letters
 }
 
-// finished checks, once all workers have ended, that nothing was written beyond what is expected.
+// finished checks, once all workers have ended, that all was folded, and nothing was written beyond what is expected.
 func (w *rig) finished() {
 	w.t.Helper()
-	w.settle()
+	w.settled(w.ctx)
+	for _, left := range w.unfolded() {
+		w.t.Error(left)
+	}
+}
+
+// unfolded are the partitions of which the group is not at the end.
+func (w *rig) unfolded() (left []string) {
+	w.t.Helper()
 	ends, err := w.adm.ListEndOffsets(w.ctx, rawName)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	group, err := w.positions()
 	if err != nil {
-		w.t.Fatal(err)
+		return []string{err.Error()} // the test makes the brokers fail
 	}
 	for p := range int32(rawParts) {
 		end, _ := ends.Lookup(rawName, p)
 		if c := group[p]; c.Position != (state.Position{Offset: end.Offset}) {
-			w.t.Errorf("partition %d: the group is at %v, the log ends at %d", p, c, end.Offset)
+			left = append(left, fmt.Sprintf("partition %d: the group is at %v, the log ends at %d", p, c, end.Offset))
 		}
 	}
+	return left
 }
 
 // ending ends a worker when it comes to a stage for the nth time: as if its process had died, with a copy of the disk at that
