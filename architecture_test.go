@@ -22,6 +22,7 @@ var layers = map[string][]string{
 	"commitlog":           {"schema"},
 	"internal/rawtopic":   {"commitlog", "schema"},
 	"dedup":               {"state", "internal/rawtopic", "commitlog", "schema"},
+	"bench":               {"commitlog", "schema"},
 	"internal/config":     {},
 	"internal/obs":        {},
 	"internal/recording":  {},
@@ -37,7 +38,7 @@ var layers = map[string][]string{
 }
 
 // testOnly may be imported by tests of any package.
-var testOnly = []string{"internal/testparts", "internal/recording", "testdata/recordings"}
+var testOnly = []string{"bench", "internal/testparts", "internal/recording", "testdata/recordings"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	checked := 0
