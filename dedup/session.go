@@ -62,14 +62,20 @@ func newSession(w *Worker, name string) *session {
 
 // run works until ctx ends or something final happens. After any other error it begins anew, from what Kafka and the stores hold.
 func (s *session) run(ctx context.Context) error {
-	defer s.recovered()
+	defer func() {
+		if s.failing {
+			s.w.metrics.failing.Dec()
+		}
+	}()
 	for {
 		err := s.live(ctx)
 		if err == nil || isFinal(err) {
 			return err
 		}
 		if ctx.Err() != nil {
-			s.log.Warn("the last transaction was not finished; it is made again at the next start", zap.Error(err))
+			if !errors.Is(err, context.Canceled) {
+				s.log.Warn("stopped after an error; what was not finished is made again at the next start", zap.Error(err))
+			}
 			return nil
 		}
 		s.failed(err)

@@ -43,8 +43,8 @@ func (s *session) transaction(ctx context.Context) error {
 	if !errors.As(err, &again) || isFinal(err) {
 		return err
 	}
-	if s.changed() {
-		return nil // the group interrupted it, and goes on from here
+	if s.changed() || ctx.Err() != nil {
+		return nil // it was interrupted, by the group or by the end
 	}
 	if again.err != nil {
 		s.failed(again.err)

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -215,14 +216,22 @@ func (w *Worker) runSessions(ctx context.Context) error {
 	if errors.Is(err, errCrash) {
 		return err
 	}
-	// Static members do not leave by closing their client. They leave here, when the state is stored, so that others
-	// go on at once.
-	leaveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
-	if _, leaveErr := kadm.NewClient(w.admin).LeaveGroup(leaveCtx, kadm.LeaveGroup(w.cfg.Group).InstanceIDs(names...)); leaveErr != nil {
-		w.cfg.Log.Warn("the group was not told that this worker leaves; it notices after the session timeout", zap.Error(leaveErr))
-	}
+	w.leave(context.WithoutCancel(ctx), names)
 	return err
+}
+
+// leave tells the group that its members are gone. Static members do not leave by closing their client. They do when the
+// state is stored, so that others go on at once.
+func (w *Worker) leave(ctx context.Context, members []string) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	answer, err := kadm.NewClient(w.admin).LeaveGroup(ctx, kadm.LeaveGroup(w.cfg.Group).InstanceIDs(members...))
+	if err == nil {
+		err = answer.Error()
+	}
+	if err != nil && !errors.Is(err, kerr.UnknownMemberID) && !errors.Is(err, kerr.GroupIDNotFound) {
+		w.cfg.Log.Warn("the group was not told that this worker leaves; it notices after the session timeout", zap.Error(err))
+	}
 }
 
 // stage is a place in the protocol.
