@@ -12,13 +12,13 @@ import (
 //
 //	Cassandra cassandraFlags `embed:"" prefix:"cassandra-"`
 type cassandraFlags struct {
-	ContactPoints []string `default:"127.0.0.1" placeholder:"HOST[:PORT],..." help:"Nodes that are asked for the schema: the agent's own first, then others for the time when it is down."`
+	ContactPoints []string `default:"127.0.0.1" placeholder:"HOST[:PORT]" help:"Nodes that are asked for the schema: the one on this machine first, then others for the time when it is down. Default: ${default}."`
 
 	TLS   bool    `name:"tls" help:"Encrypt the connection."`
 	TLSCA *caFile `name:"tls-ca" placeholder:"FILE" help:"Certificates (PEM) of those who may sign the nodes' certificates, instead of the system's; includes --cassandra-tls."`
 
 	Username string `and:"cassandra-login" placeholder:"NAME" help:"User to log in as. Empty: none."`
-	Password string `and:"cassandra-login" placeholder:"SECRET" help:"Password of the user; better given by the environment or the configuration file, since command lines are public."`
+	Password string `and:"cassandra-login" placeholder:"SECRET" help:"Password of the user; better not given on the command line, which others on the machine can see."`
 }
 
 // source connects when it is asked for something.

@@ -18,7 +18,7 @@ import (
 )
 
 type demoCmd struct {
-	JSON bool `name:"json" help:"Print one event a line as JSON, and no summary."`
+	JSON bool `name:"json" help:"One event a line as JSON, for programs: the fields of the envelope, values as SELECT JSON prints them, and topic and key. Without a summary."`
 }
 
 // Run plays the recording.
@@ -64,7 +64,6 @@ func (c *demoCmd) play(ctx context.Context, dir string, log *zap.Logger, stdout 
 	for i, n := range r.Nodes {
 		names[i] = n.Name
 	}
-	fmt.Fprintln(stdout)
 	return printSummary(stdout, names, summary)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,12 +19,12 @@ import (
 )
 
 type devCmd struct {
-	Directories []string `arg:"" name:"dir" help:"cdc_raw directories, one of each node. They are only read: finished segments stay for whoever removes them."`
+	Directories []string `arg:"" name:"dir" help:"cdc_raw directories, one of each node. They are only read: nothing in them is removed."`
 
-	Schema    string         `placeholder:"FILE" help:"CQL file with the tables, as cqlsh's DESCRIBE KEYSPACE ... WITH INTERNALS prints it, instead of a live node."`
+	Schema    string         `placeholder:"FILE" help:"CQL file with the tables, as cqlsh's DESCRIBE KEYSPACE ... WITH INTERNALS prints it. Without it a running node is asked for them."`
 	Cassandra cassandraFlags `embed:"" prefix:"cassandra-"`
 	UntilEnd  bool           `help:"Stop when the directories hold nothing more. With --schema they are taken as copies that no node writes to."`
-	JSON      bool           `name:"json" help:"Print one event a line as JSON, and no summary."`
+	JSON      bool           `name:"json" help:"One event a line as JSON, for programs: the fields of the envelope, values as SELECT JSON prints them, and topic and key. Without a summary."`
 }
 
 // Run shows the changes in the directories.
@@ -33,6 +34,9 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Writer) err
 		Print: tail.NewPrinter(stdout, c.JSON).Print, Log: quiet(log),
 	}
 	for _, dir := range c.Directories {
+		if _, err := os.ReadDir(dir); err != nil {
+			return fmt.Errorf("%w: expected cdc_raw_directory of a node's cassandra.yaml, which the node makes when it starts with cdc_enabled: true", err)
+		}
 		abs, err := filepath.Abs(dir)
 		if err != nil {
 			return err
@@ -53,9 +57,12 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Writer) err
 			return err
 		}
 		defer source.Close()
-		n, err := awaitNode(ctx, &c.Cassandra, log)
+		n, err := findNode(ctx, &c.Cassandra, log)
+		if off := (*cdcOffError)(nil); err != nil && !errors.As(err, &off) {
+			err = fmt.Errorf("%w; or give the tables by --schema FILE", err)
+		}
 		if err != nil {
-			return fmt.Errorf("%w; or give the tables by --schema FILE", err)
+			return err
 		}
 		if len(cfg.Nodes) == 1 {
 			cfg.Nodes[0].Host = n.host
@@ -69,7 +76,6 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Writer) err
 	if err != nil || c.JSON {
 		return err
 	}
-	fmt.Fprintln(stdout)
 	return printSummary(stdout, c.Directories, summary)
 }
 

@@ -15,14 +15,14 @@ import (
 //
 //	Kafka kafkaFlags `embed:"" prefix:"kafka-"`
 type kafkaFlags struct {
-	Brokers []string `required:"" placeholder:"HOST:PORT,..." help:"Brokers to ask first; the others are learned from them."`
+	Brokers []string `required:"" placeholder:"HOST:PORT" help:"Brokers to ask first; the others are learned from them."`
 
 	TLS   bool    `name:"tls" help:"Encrypt the connections."`
 	TLSCA *caFile `name:"tls-ca" placeholder:"FILE" help:"Certificates (PEM) of those who may sign the brokers' certificates, instead of the system's; includes --kafka-tls."`
 
 	Mechanism string `name:"sasl-mechanism" default:"plain" enum:"plain,scram-sha-256,scram-sha-512" help:"How to prove the password: ${enum}."`
 	Username  string `name:"sasl-username" and:"kafka-sasl" placeholder:"NAME" help:"User to log in as. Empty: none."`
-	Password  string `name:"sasl-password" and:"kafka-sasl" placeholder:"SECRET" help:"Password of the user; better given by the environment or the configuration file, since command lines are public."`
+	Password  string `name:"sasl-password" and:"kafka-sasl" placeholder:"SECRET" help:"Password of the user; better not given on the command line, which others on the machine can see."`
 }
 
 // Opts are those of every client.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/alecthomas/kong"
 
@@ -23,7 +24,8 @@ const (
 
 // cli is the command line: one field a verb, one file a verb.
 type cli struct {
-	Log obs.LogConfig `embed:"" prefix:"log-"`
+	Version kong.VersionFlag `env:"-" help:"Print the version."`
+	Log     obs.LogConfig    `embed:"" prefix:"log-"`
 
 	Demo    demoCmd    `cmd:"" help:"Show it working: recorded segments of a three-node cluster in, events out. Needs nothing else."`
 	Dev     devCmd     `cmd:"" help:"Show the changes of a Cassandra on this machine, from its cdc_raw directories."`
@@ -40,6 +42,15 @@ func main() {
 	os.Exit(code)
 }
 
+// version is what the build knows of it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}
+
 // run is main with everything given.
 func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
 	var c cli
@@ -49,8 +60,9 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 		kong.Description("Every row change of an Apache Cassandra cluster, exactly once, with the row before and after."),
 		kong.DefaultEnvars("CASSDELTA"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Vars{"version": "cassdelta " + version()},
 		kong.Writers(stdout, stderr),
-		kong.Exit(func(c int) { code = c }), // by --help
+		kong.Exit(func(c int) { code = c }), // by --help and --version
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "cassdelta:", err)

@@ -32,8 +32,8 @@ func awaitNode(ctx context.Context, f *cassandraFlags, log *zap.Logger) (node, e
 	defer cancel()
 	for told := false; ; told = true {
 		n, err := findNode(ctx, f, log)
-		final := (*nodeError)(nil)
-		if err == nil || errors.As(err, &final) {
+		final, off := (*nodeError)(nil), (*cdcOffError)(nil)
+		if err == nil || errors.As(err, &final) || errors.As(err, &off) {
 			return n, err
 		}
 		if !told {
@@ -52,6 +52,13 @@ func awaitNode(ctx context.Context, f *cassandraFlags, log *zap.Logger) (node, e
 
 // nodeError says that asking again is of no use.
 type nodeError struct{ error }
+
+// cdcOffError says that a node writes no CDC data.
+type cdcOffError struct{ node string }
+
+func (e *cdcOffError) Error() string {
+	return fmt.Sprintf("CDC is off on the node %s: set cdc_enabled: true in its cassandra.yaml and restart it", e.node)
+}
 
 func findNode(ctx context.Context, f *cassandraFlags, log *zap.Logger) (node, error) {
 	own := *f
@@ -108,7 +115,7 @@ func unmapped(addresses []netip.Addr) []netip.Addr {
 // same.
 func checkCDC(ctx context.Context, source *cqlsource.Source, name string) error {
 	if enabled, err := source.Setting(ctx, "cdc_enabled"); err == nil && enabled == "false" {
-		return &nodeError{fmt.Errorf("CDC is off on the node %s: set cdc_enabled: true in its cassandra.yaml and restart it", name)}
+		return &cdcOffError{name}
 	}
 	return nil
 }

@@ -6,9 +6,9 @@ import "cassdelta/schema/registry"
 //
 //	Registry registryFlags `embed:"" prefix:"registry-"`
 type registryFlags struct {
-	URLs     []string `name:"url" placeholder:"URL,..." help:"Schema registry with the Confluent API, or several that are equal. None: schemas are in the topic PREFIX.schemas."`
+	URLs     []string `name:"url" placeholder:"URL" help:"Schema registry with the Confluent API, or several that are equal. None: schemas are in the topic PREFIX.schemas."`
 	Username string   `and:"registry-login" placeholder:"NAME" help:"User to log in as. Empty: none."`
-	Password string   `and:"registry-login" placeholder:"SECRET" help:"Password of the user; better given by the environment or the configuration file, since command lines are public."`
+	Password string   `and:"registry-login" placeholder:"SECRET" help:"Password of the user; better not given on the command line, which others on the machine can see."`
 }
 
 // client makes a client; nil if no registry is given.

@@ -19,7 +19,7 @@ type tailCmd struct {
 	Registry      registryFlags `embed:"" prefix:"registry-"`
 	FromBeginning bool          `help:"Begin with the oldest events that the topics have, not with those to come."`
 	UntilEnd      bool          `help:"Print what the topics have from the oldest event to the newest, then stop. Fails if a record cannot be read."`
-	JSON          bool          `name:"json" help:"One event a line as JSON, values as SELECT JSON prints them."`
+	JSON          bool          `name:"json" help:"One event a line as JSON, for programs: the fields of the envelope, values as SELECT JSON prints them, and topic and key."`
 }
 
 // Run prints until ctx ends.

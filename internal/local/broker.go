@@ -34,16 +34,19 @@ func (b *broker) close() { b.cluster.Close() }
 type offsets map[string]map[int32]int64
 
 // ends gives the offsets behind the last record of each partition of the topics that a reader of committed records can
-// reach.
+// reach. A topic that is not there has none.
 func ends(ctx context.Context, adm *kadm.Client, topics ...string) (offsets, error) {
 	listed, err := adm.ListCommittedOffsets(ctx, topics...)
 	if err == nil {
 		err = listed.Error()
 	}
+	all := offsets{}
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return all, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	all := offsets{}
 	listed.Each(func(o kadm.ListedOffset) {
 		if all[o.Topic] == nil {
 			all[o.Topic] = map[int32]int64{}

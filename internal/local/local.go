@@ -39,6 +39,9 @@ const commitInterval = 50 * time.Millisecond
 // tickInterval is the time between the ticks that let what has a TTL expire, while nodes write.
 const tickInterval = 5 * time.Second
 
+// stopGrace is how long dedup may go on with what the agents wrote when the run is stopped.
+const stopGrace = 5 * time.Second
+
 // stateMemory is what the worker may use for its state, in bytes.
 const stateMemory = 64 << 20
 
@@ -73,14 +76,30 @@ type Config struct {
 type Summary struct {
 	// Nodes has the number of updates that each node's agent wrote to the raw topic, in the order of Config.Nodes.
 	Nodes []int64
-	// Folded counts the raw data records by what they did: changed, silent, shadowed, copy, unsupported. Changes
-	// counts the changes of rows that they made. Both are the worker's own metrics.
-	Folded  map[string]int64
-	Changes int64
+	// Folded counts those that dedup folded by what they did: changed, silent, shadowed, copy, unsupported. Refused are
+	// those that it put aside as dead letters. Changes counts the changes of rows that were made. All are the worker's own
+	// metrics.
+	Folded           map[string]int64
+	Refused, Changes int64
 	// Events counts what a reader of the clean topics got, by op.
 	Events map[string]int64
-	// DeadLetters is the number of mutations and records that were put aside.
-	DeadLetters int64
+	// Unsupported counts the updates that the agents left out because of their tables, and Undecoded the mutations that
+	// they put aside as dead letters.
+	Unsupported, Undecoded int64
+	// Stopped says that ctx ended the run, maybe before dedup had folded all raw records.
+	Stopped bool
+}
+
+// Unfolded is the number of raw records that dedup had not come to: 0 unless the run was stopped.
+func (s *Summary) Unfolded() int64 {
+	n := -s.Refused
+	for _, published := range s.Nodes {
+		n += published
+	}
+	for _, folded := range s.Folded {
+		n -= folded
+	}
+	return n
 }
 
 // Run runs until ctx ends, or with UntilEnd until everything is printed. Its temporary folder is removed at the end;
@@ -107,22 +126,26 @@ func run(ctx context.Context, c Config, dir string) (Summary, error) {
 	defer client.Close()
 	p := &pipeline{Config: c, dir: dir, broker: b, client: client, adm: kadm.NewClient(client), published: make([]atomic.Int64, len(c.Nodes)),
 		metrics: counters{prometheus.NewRegistry()}}
+	for range c.Nodes {
+		p.agentMetrics = append(p.agentMetrics, counters{prometheus.NewRegistry()})
+	}
 	if err := p.run(ctx); err != nil {
 		return Summary{}, err
 	}
-	return p.summary(ctx)
+	return p.summary(ctx.Err() != nil)
 }
 
 // pipeline is a run.
 type pipeline struct {
 	Config
-	dir       string
-	broker    *broker
-	client    *kgo.Client
-	adm       *kadm.Client
-	published []atomic.Int64
-	metrics   counters
-	events    map[string]int64
+	dir          string
+	broker       *broker
+	client       *kgo.Client
+	adm          *kadm.Client
+	published    []atomic.Int64
+	agentMetrics []counters // by node
+	metrics      counters   // of dedup
+	events       map[string]int64
 }
 
 // run starts every part, and stops them one after the other along the flow: the agents when they have read all, or when
@@ -153,10 +176,8 @@ func (p *pipeline) run(ctx context.Context) error {
 			return nil
 		case <-agentsEnded:
 		}
-		if ctx.Err() == nil {
-			if err := awaitFolded(failed, p.adm); err != nil {
-				return err
-			}
+		if err := p.awaitFolded(ctx, failed); err != nil {
+			return err
 		}
 		stopFolding()
 		return reader.stopAtEnd(failed, p.adm)
@@ -167,6 +188,9 @@ func (p *pipeline) run(ctx context.Context) error {
 // dedup runs the worker until ctx ends.
 func (p *pipeline) dedup(ctx context.Context) error {
 	topic, err := dedup.FindRawTopic(ctx, p.broker.options(), rawTopic, p.Log)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -205,7 +229,7 @@ func (p *pipeline) agents(stop, failed context.Context) error {
 			Source:         p.Source, Static: p.Static, Host: n.Host, Cluster: p.Cluster,
 			KeepSegments: true, UntilEnd: p.UntilEnd,
 			Observe: func(n int) { p.published[i].Add(int64(n)) },
-			Log:     p.Log,
+			Log:     p.Log, Registerer: p.agentMetrics[i],
 		})
 		if err != nil {
 			return err
@@ -215,25 +239,31 @@ func (p *pipeline) agents(stop, failed context.Context) error {
 	return g.Wait()
 }
 
+// awaitFolded returns when dedup has folded what the agents wrote, or does not come to its end in time after ctx ended.
+func (p *pipeline) awaitFolded(ctx, failed context.Context) error {
+	bounded, cancel := context.WithCancel(failed)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	err := awaitFolded(bounded, p.adm)
+	if bounded.Err() != nil && failed.Err() == nil {
+		return nil
+	}
+	return err
+}
+
 // summary counts, after the run.
-func (p *pipeline) summary(ctx context.Context) (Summary, error) {
-	s := Summary{Events: p.events, Folded: map[string]int64{}}
-	for i := range p.published {
+func (p *pipeline) summary(stopped bool) (Summary, error) {
+	s := Summary{Events: p.events, Folded: map[string]int64{}, Stopped: stopped}
+	var errs []error
+	for i, metrics := range p.agentMetrics {
 		s.Nodes = append(s.Nodes, p.published[i].Load())
+		errs = append(errs,
+			metrics.each("cassdelta_agent_updates_unsupported_total", func(_ map[string]string, n int64) { s.Unsupported += n }),
+			metrics.each("cassdelta_agent_dead_letters_total", func(_ map[string]string, n int64) { s.Undecoded += n }))
 	}
-	err := p.metrics.each("cassdelta_dedup_data_records_total", func(labels map[string]string, n int64) { s.Folded[labels["result"]] += n })
-	if err != nil {
-		return Summary{}, err
-	}
-	if err := p.metrics.each("cassdelta_dedup_events_total", func(_ map[string]string, n int64) { s.Changes += n }); err != nil {
-		return Summary{}, err
-	}
-	letters, err := ends(context.WithoutCancel(ctx), p.adm, deadLetterTopic)
-	if err != nil {
-		return Summary{}, err
-	}
-	for _, n := range letters[deadLetterTopic] {
-		s.DeadLetters += n
-	}
-	return s, nil
+	errs = append(errs,
+		p.metrics.each("cassdelta_dedup_data_records_total", func(labels map[string]string, n int64) { s.Folded[labels["result"]] += n }),
+		p.metrics.each("cassdelta_dedup_dead_letters_total", func(_ map[string]string, n int64) { s.Refused += n }),
+		p.metrics.each("cassdelta_dedup_events_total", func(_ map[string]string, n int64) { s.Changes += n }))
+	return s, errors.Join(errs...)
 }
