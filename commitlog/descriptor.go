@@ -1,13 +1,14 @@
 package commitlog
 
 import (
+	"cmp"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"regexp"
 	"strconv"
-	"strings"
 )
 
 // Version is a commit log version: the first number of a segment's name and the first field of its header.
@@ -84,8 +85,11 @@ type Descriptor struct {
 	Length int
 	// Compression is the class name of the compressor as the header has it, "" for none.
 	Compression string
-	// Cipher is the JCE transformation of an encrypted segment, "" for none.
-	Cipher string
+	// Cipher is the JCE transformation of an encrypted segment, "" for none. KeyAlias and IV are the name of its key and
+	// its initialization vector.
+	Cipher   string
+	KeyAlias string
+	IV       []byte
 }
 
 const (
@@ -93,15 +97,15 @@ const (
 	headerMin    = headerFixed + 4
 	maxHeaderLen = headerMin + 1<<16
 
-	usualHeaderLen = 512 // more than plain and compressed segments need
+	usualHeaderLen = 512 // more than segments need, unless they have a long key alias
 )
 
 // parameters are the known keys of the header's JSON; unknown ones are ignored.
 type parameters struct {
-	CompressionClass *string `json:"compressionClass"`
-	EncCipher        *string `json:"encCipher"`
-	EncKeyAlias      *string `json:"encKeyAlias"`
-	EncIV            *string `json:"encIV"`
+	CompressionClass string `json:"compressionClass"`
+	EncCipher        string `json:"encCipher"`
+	EncKeyAlias      string `json:"encKeyAlias"`
+	EncIV            string `json:"encIV"`
 }
 
 // ParseDescriptor reads the header of a segment from the first bytes of its file. file names it in errors.
@@ -131,13 +135,12 @@ func ParseDescriptor(file string, b []byte) (Descriptor, error) {
 		return Descriptor{}, &DamagedError{File: file, Offset: headerFixed, What: "parameters of the header",
 			Expected: "a JSON object", Found: err.Error()}
 	}
-	if p.CompressionClass != nil {
-		d.Compression = *p.CompressionClass
-	}
-	if p.EncCipher != nil || p.EncKeyAlias != nil || p.EncIV != nil {
-		d.Cipher = "unknown cipher"
-		if p.EncCipher != nil {
-			d.Cipher = *p.EncCipher
+	d.Compression = p.CompressionClass
+	if p.EncCipher != "" || p.EncKeyAlias != "" || p.EncIV != "" {
+		d.Cipher, d.KeyAlias = cmp.Or(p.EncCipher, "unknown cipher"), p.EncKeyAlias
+		var err error
+		if d.IV, err = hex.DecodeString(p.EncIV); err != nil {
+			return Descriptor{}, &DamagedError{File: file, Offset: headerFixed, What: "encIV in the header", Expected: "hexadecimal digits", Found: err.Error()}
 		}
 	}
 	return d, nil
@@ -151,19 +154,6 @@ func (d Descriptor) checksum(params []byte) uint32 {
 	binary.BigEndian.PutUint32(b[8:], uint32(d.ID>>32))
 	binary.BigEndian.PutUint32(b[12:], uint32(len(params)))
 	return crc32.Update(crc32.ChecksumIEEE(b[:]), crc32.IEEETable, params)
-}
-
-// unsupported says by name why the sections of the segment cannot be read, nil if they can. Encryption is looked at
-// first, as Cassandra's reader does: an encrypted segment may name a compressor too.
-func (d Descriptor) unsupported(file string) error {
-	switch {
-	case d.Cipher != "":
-		return &UnsupportedError{File: file, What: "encryption (" + d.Cipher + ")"}
-	case d.Compression != "":
-		name := d.Compression[strings.LastIndexByte(d.Compression, '.')+1:]
-		return &UnsupportedError{File: file, What: "commit log compression (" + name + ")"}
-	}
-	return nil
 }
 
 func hex32(v uint32) string { return fmt.Sprintf("%08x", v) }

@@ -49,6 +49,27 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("%s: %s is not supported", e.File, e.What)
 }
 
+// KeyError says that an encrypted segment cannot be read for want of its key. The segment may be intact.
+type KeyError struct {
+	File string
+	// Alias names the key, as the segment's header does.
+	Alias string
+	// Err is why there is no key; nil if there is one that does not decrypt the segment.
+	Err error
+}
+
+func (e *KeyError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s: no key %q to decrypt the segment: %v", e.File, e.Alias, e.Err)
+	}
+	return fmt.Sprintf("%s: the key %q does not decrypt the segment: expected the one that its node had when it wrote the segment; "+
+		"if it is that, the segment is damaged at its start: move it out of cdc_raw and keep it", e.File, e.Alias)
+}
+
+func (e *KeyError) Unwrap() error { return e.Err }
+
+var errNoKeys = errors.New("no keystore is configured: give the one that transparent_data_encryption_options in the node's cassandra.yaml names")
+
 // GapError says that a segment vanished before it was read.
 type GapError struct {
 	Dir     string

@@ -75,7 +75,13 @@ func TestDescriptors(t *testing.T) {
 			return err.Error()
 		}
 		s := fmt.Sprintf("version %d, id %d, %d bytes", d.Version, d.ID, d.Length)
-		if err := d.unsupported(c.args["file"]); err != nil {
+		if d.Compression != "" {
+			s += ", " + d.Compression
+		}
+		if d.Cipher != "" {
+			s += fmt.Sprintf(", %s, key %q, IV %x", d.Cipher, d.KeyAlias, d.IV)
+		}
+		if _, err := newSectionDecoder(c.args["file"], d, newKeyring(nil)); err != nil {
 			s += "\n" + err.Error()
 		}
 		return s

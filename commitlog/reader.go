@@ -39,7 +39,7 @@ const NoOffset = math.MaxInt64
 //	Offset  Size  Field
 //	0       4     file offset of the next marker, which is the end of this section
 //	4       4     CRC-32 of: low 32 bits of the segment id, high 32 bits, file offset of this marker
-//	8             body: entries back to back
+//	8             body: entries back to back, or what compression and encryption made of them
 //
 // A marker of zeros is the end: for now in a segment that is being written, for good in a finished one. Behind the
 // last valid marker there can be entries that look intact; they were never synced, and are not read.
@@ -65,6 +65,10 @@ type Reader struct {
 	logical  int64 // and its logical offset
 	sections int
 
+	keys    *keyring
+	decoder sectionDecoder // nil: sections are plain
+	decoded window         // the entries of one section, decoded
+
 	in   bool // reading the section below
 	sec  section
 	next int64 // logical offset of the next entry
@@ -87,13 +91,16 @@ type section struct {
 // element, if it is the name of a segment, is compared with the header. The segment is taken for finished until
 // [Reader.Extend] says otherwise.
 func NewReader(file string, r io.ReaderAt, size int64) *Reader {
-	return &Reader{file: file, w: window{r: r}, size: size, limit: Limit{Final: true}}
+	return &Reader{file: file, w: window{r: r}, size: size, limit: Limit{Final: true}, keys: newKeyring(nil)}
 }
 
-// NewBytesReader makes a reader of a whole segment in memory. Payloads are views of b.
+// NewBytesReader makes a reader of a whole segment in memory. Payloads of a plain segment are views of b.
 func NewBytesReader(file string, b []byte) *Reader {
-	return &Reader{file: file, w: window{buf: b}, size: int64(len(b)), limit: Limit{Final: true}}
+	return &Reader{file: file, w: window{buf: b}, size: int64(len(b)), limit: Limit{Final: true}, keys: newKeyring(nil)}
 }
+
+// SetKeys gives the reader the keys of encrypted segments. It must be called before the header is read.
+func (r *Reader) SetKeys(keys Keys) { r.keys = newKeyring(keys) }
 
 // SkipTo makes the reader leave out entries that end at or below the logical offset. Their payloads are not checked.
 func (r *Reader) SkipTo(offset int64) { r.after = offset }
@@ -106,7 +113,7 @@ func (r *Reader) Extend(size int64, l Limit) {
 }
 
 // Header reads the header of the segment. Its errors are those of Next; with an [*UnsupportedError] for the form of the
-// sections comes the header all the same.
+// sections, and with a [*KeyError], comes the header all the same.
 func (r *Reader) Header() (Descriptor, error) {
 	if r.end != nil && !r.opened {
 		return Descriptor{}, r.end
@@ -140,7 +147,8 @@ func (r *Reader) FileOffset() int64 {
 // Next yields the next payload and the position behind it. The payload is valid until the next call.
 //
 // The error is ErrMore when nothing more can be read under the present limit (ask again after Extend), ErrFinished at
-// the clean end of a final segment, an [*UnsupportedError], a [*DamagedError], or that of a failed read of the file.
+// the clean end of a final segment, an [*UnsupportedError], a [*KeyError], a [*DamagedError], or that of a failed read
+// of the file.
 // A DamagedError that is Resumable comes with the payload and position of the entry that does not match its checksum;
 // the next call goes on behind it. The others come again at every call.
 func (r *Reader) Next() ([]byte, Position, error) {
@@ -174,7 +182,8 @@ func (r *Reader) Next() ([]byte, Position, error) {
 func (r *Reader) stop(err error) error {
 	var d *DamagedError
 	var u *UnsupportedError
-	if err == ErrFinished || errors.As(err, &d) || errors.As(err, &u) {
+	var k *KeyError
+	if err == ErrFinished || errors.As(err, &d) || errors.As(err, &u) || errors.As(err, &k) {
 		r.end = err
 	}
 	return err
@@ -213,7 +222,8 @@ func (r *Reader) open() error {
 	r.opened, r.desc = true, d
 	r.off, r.logical = int64(d.Length), int64(d.Length)
 	r.w.forget()
-	return d.unsupported(r.file)
+	r.decoder, err = newSectionDecoder(r.file, d, r.keys)
+	return err
 }
 
 // readDescriptor parses the header of which at most n bytes are looked at.
@@ -268,6 +278,10 @@ func (r *Reader) nextSection() error {
 		return wrong("end of the section", fmt.Sprintf("at most %d, the length of the file", r.size), fmt.Sprintf("%d (the file was cut)", next))
 	}
 	s, err := r.decodeSection(next)
+	var bad *sectionError
+	if errors.As(err, &bad) {
+		return wrong(bad.what, bad.expected, bad.found)
+	}
 	if err != nil {
 		return err
 	}
@@ -330,21 +344,43 @@ func markerChecksum(id, off int64) uint32 {
 // synced reports whether the first sync marker is valid: whether the node has written anything behind the header. It
 // does not look at the bodies of sections, so their form does not matter.
 func (r *Reader) synced() bool {
-	err := r.open()
-	var u *UnsupportedError
-	if err != nil && !errors.As(err, &u) || r.off+markerLen > r.size {
+	_ = r.open()
+	if !r.opened || r.off+markerLen > r.size {
 		return false
 	}
 	next, crc, err := r.marker()
 	return err == nil && next > r.off && crc == markerChecksum(r.desc.ID, r.off)
 }
 
+// maxLogical is the greatest logical offset: Cassandra has them in signed 32-bit integers.
+const maxLogical = math.MaxInt32
+
 // decodeSection makes the body of the section at r.off, which ends at next, readable. The body of a plain section is
-// its bytes in the file. This is the place for sections that have to be decompressed or decrypted; their logical
-// length is not that of their bytes.
+// its bytes in the file. Others are decoded as a whole into memory that is used again, so a reader holds one at a time;
+// their logical length is not that of their bytes. The error is a [*sectionError], a [*KeyError], or that of a read.
 func (r *Reader) decodeSection(next int64) (section, error) {
-	return section{marker: r.off, end: next, base: r.logical + markerLen, length: next - r.off - markerLen,
-		body: &r.w, bodyOff: r.off + markerLen}, nil
+	s := section{marker: r.off, end: next, base: r.logical + markerLen, length: next - r.off - markerLen,
+		body: &r.w, bodyOff: r.off + markerLen}
+	if r.decoder == nil {
+		return s, nil
+	}
+	body, err := r.w.view(s.bodyOff, int(s.length), next)
+	if err != nil {
+		return section{}, r.readError(r.off, "section", err)
+	}
+	if r.decoded.buf, err = r.decoder.decode(r.decoded.buf[:0], body, maxLogical-s.base); err != nil {
+		return section{}, err
+	}
+	s.length, s.body, s.bodyOff = int64(len(r.decoded.buf)), &r.decoded, 0
+	return s, nil
+}
+
+// at is the place in the file of a logical offset in the section: that of its marker if the section was decoded.
+func (s *section) at(logical int64) int64 {
+	if s.bodyOff == 0 {
+		return s.marker
+	}
+	return s.bodyOff + logical - s.base
 }
 
 // nextEntry reads the entry at r.next. A nil payload without an error says that it was skipped or that the section
@@ -362,7 +398,7 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 		limit = max(limit, r.size)
 	}
 	damaged := func(what, expected, found string) error {
-		return &DamagedError{File: r.file, Offset: s.marker + markerLen + r.next - s.base, What: what, Expected: expected, Found: found,
+		return &DamagedError{File: r.file, Offset: s.at(r.next), What: what, Expected: expected, Found: found,
 			Hint: "what follows in this segment cannot be read: keep the file for examination; reconcile restores the rows it held"}
 	}
 	if left < entryOverhead+minEntry {
@@ -393,7 +429,7 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 	}
 	payload = b[:n:n]
 	if want, found := crc32.Update(running, crc32.IEEETable, payload), binary.BigEndian.Uint32(b[n:]); want != found {
-		return payload, r.next, &DamagedError{File: r.file, Offset: s.marker + markerLen + offset - s.base, What: "checksum of the entry's payload",
+		return payload, r.next, &DamagedError{File: r.file, Offset: s.at(offset), What: "checksum of the entry's payload",
 			Expected: hex32(want), Found: hex32(found), Resumable: true, Hint: "this entry is lost on this node, the next ones are readable"}
 	}
 	return payload, r.next, nil

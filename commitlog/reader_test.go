@@ -220,22 +220,40 @@ func (f readerAt) ReadAt(p []byte, off int64) (int, error) {
 	return bytes.NewReader(f()).ReadAt(p, off)
 }
 
-func TestReaderNamesCompression(t *testing.T) {
-	for params, want := range map[string]string{
-		`{"compressionClass":"LZ4Compressor","compressionParameters":null}`:                                        "LZ4Compressor",
-		`{"compressionClass":"org.apache.cassandra.io.compress.ZstdCompressor","compressionParameters":{}}`:        "(ZstdCompressor)",
-		`{"encCipher":"AES\/CBC\/PKCS5Padding","encKeyAlias":"k","encIV":"00","compressionClass":"LZ4Compressor"}`: "AES/CBC/PKCS5Padding",
+// TestReaderNamesWhatItCannotRead: forms of sections that are unknown, and keys that are not there, are no damage.
+func TestReaderNamesWhatItCannotRead(t *testing.T) {
+	unsupported := func(err error) bool { return errors.As(err, new(*UnsupportedError)) }
+	keyless := func(err error) bool { return errors.As(err, new(*KeyError)) }
+	encrypted := func(cipher, iv string) string {
+		return fmt.Sprintf(`{"encCipher":"%s","encKeyAlias":"testing:1","encIV":"%s","compressionClass":"LZ4Compressor"}`, cipher, iv)
+	}
+	iv := strings.Repeat("00", 16)
+	for _, c := range []struct {
+		params string
+		is     func(error) bool
+		want   string
+	}{
+		{`{"compressionClass":"com.example.LZ4Compressor","compressionParameters":{}}`, unsupported, "(com.example.LZ4Compressor)"},
+		{`{"compressionClass":"BrotliCompressor"}`, unsupported, "(BrotliCompressor)"},
+		{encrypted(`AES\/GCM\/NoPadding`, iv), unsupported, "AES/GCM/NoPadding"},
+		{`{"encKeyAlias":"k"}`, unsupported, "unknown cipher"},
+		{encrypted(`AES\/CBC\/PKCS5Padding`, iv), keyless, "cassandra.yaml"},
 	} {
-		b := append(buildHeaderWith(7, 1000, params), make([]byte, 100)...)
+		b := append(buildHeaderWith(7, 1000, c.params), make([]byte, 100)...)
 		r := NewBytesReader("CommitLog-7-1000.log", b)
-		var u *UnsupportedError
 		for range 2 {
-			if _, _, err := r.Next(); !errors.As(err, &u) || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: found %v", params, err)
+			if _, _, err := r.Next(); !c.is(err) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: found %v", c.params, err)
 			}
 		}
 		if d, _ := r.Header(); d.ID != 1000 {
-			t.Errorf("%s: found header %+v", params, d)
+			t.Errorf("%s: found header %+v", c.params, d)
+		}
+	}
+	for _, iv := range []string{"", "00", "xx", strings.Repeat("00", 17)} {
+		r := NewBytesReader("CommitLog-7-1000.log", buildHeaderWith(7, 1000, encrypted(`AES\/CBC\/PKCS5Padding`, iv)))
+		if _, err := r.Header(); !errors.As(err, new(*DamagedError)) || !strings.Contains(err.Error(), "encIV") {
+			t.Errorf("IV %q: found %v", iv, err)
 		}
 	}
 }
