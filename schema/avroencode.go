@@ -92,13 +92,13 @@ func (t *Type) AppendAvro(dst, value []byte) ([]byte, error) {
 
 // appendAvro writes a duration as months, days and nanoseconds, all three, which CQL reads: -1mo2d3ns. The sign is that
 // of each.
-func (d duration) appendAvro(dst []byte) []byte {
-	if d.months < 0 || d.days < 0 || d.nanos < 0 {
+func (d Duration) appendAvro(dst []byte) []byte {
+	if d.Months < 0 || d.Days < 0 || d.Nanoseconds < 0 {
 		dst = append(dst, '-')
 	}
-	dst = append(strconv.AppendUint(dst, magnitude(int64(d.months)), 10), "mo"...)
-	dst = append(strconv.AppendUint(dst, magnitude(int64(d.days)), 10), "d"...)
-	return append(strconv.AppendUint(dst, magnitude(d.nanos), 10), "ns"...)
+	dst = append(strconv.AppendUint(dst, magnitude(int64(d.Months)), 10), "mo"...)
+	dst = append(strconv.AppendUint(dst, magnitude(int64(d.Days)), 10), "d"...)
+	return append(strconv.AppendUint(dst, magnitude(d.Nanoseconds), 10), "ns"...)
 }
 
 func appendAvroBytes(dst, b []byte) []byte {

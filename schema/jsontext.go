@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends a value of a native type to dst as SELECT JSON prints it in Cassandra 4.0 to 5.0. A nil value is
-// null. The empty value is "" for every type but blob, where it is "0x".
+// AppendJSON appends a value to dst as SELECT JSON prints it in Cassandra 4.0 to 5.0. A nil value is null. The empty value
+// of a type that has one is "" (so it is for collections too), but of blob and custom types "0x".
 //
 //	ascii, text       a string; what is not UTF-8 is U+FFFD in it
 //	blob              "0x" and lower-case hexadecimal digits, in quotes
@@ -25,23 +25,33 @@ import (
 //	duration          "1y2mo3d4h5m6s7ms8us9ns", without what is 0, with a - before it if it is negative
 //	inet              "192.0.2.1", or "2001:db8:0:0:0:0:0:1" without shortening
 //	timeuuid, uuid    "6f9619ff-8b86-d011-b42d-00c04fc964ff"
+//	counter           a number: of the context in a counter's cell the total, see [CounterTotal]; of 8 bytes the bigint
+//	list, set, tuple, vector: [1, null]
+//	map               {"1": "one"}: a key whose text is no string becomes one
+//	user type         {"street": "Main St", "\"Zip\"": null} with all fields; names with capitals are in quotes of their own
+//	custom type       as blob
 //
 // Some values that Cassandra stores it cannot print, or not tell apart: text that is not quite UTF-8 (each wrong byte is
 // U+FFFD here), a time that is negative or more than a day, a duration of the least numbers, a boolean of no bytes, a
-// decimal of a scale alone (0 here). All these have a text, and so has everything that [Type.Validate] accepts, but for
-// a varint or decimal longer than an event can carry, as its digits would take too long to find. After an error dst is
+// decimal of a scale alone (0 here), a set or map of no bytes ("" here), a tuple without its last fields (null here), a
+// custom type's own values. All these have a text, and so has everything that [Type.Validate] accepts, but for
+//
+//   - a varint or decimal longer than an event can carry, as its digits would take too long to find, and
+//   - maps within keys of maps within keys of maps and so on, more than 8 of them: each doubles the backslashes.
+//
+// So the text is never longer than the value, times a number that depends on the type alone. After an error dst is
 // unchanged but for its capacity. Source: AbstractType.toJSONString of each type.
 func (t *Type) AppendJSON(dst, value []byte) ([]byte, error) {
-	if !t.Native() || t.Kind == KindCounter {
-		return dst, fmt.Errorf("a value of type %s has no JSON text", t.CQL())
+	out, err := t.appendJSON(dst, value, nesting{})
+	if err != nil {
+		return dst, err
 	}
-	if value == nil {
-		return append(dst, "null"...), nil
-	}
-	if len(value) == 0 {
-		if t.Kind == KindBlob {
-			return append(dst, `"0x"`...), nil
-		}
+	return out, nil
+}
+
+// appendNativeJSON appends a value, which is not nil, of a native type other than counter.
+func (t *Type) appendNativeJSON(dst, value []byte) ([]byte, error) {
+	if len(value) == 0 && t.Kind != KindBlob {
 		return append(dst, `""`...), nil
 	}
 	if err := t.checkLength(value); err != nil {
@@ -54,9 +64,7 @@ func (t *Type) AppendJSON(dst, value []byte) ([]byte, error) {
 	case KindASCII, KindText:
 		return appendJSONString(dst, value), nil
 	case KindBlob:
-		dst = append(dst, `"0x`...)
-		dst = hex.AppendEncode(dst, value)
-		return append(dst, '"'), nil
+		return appendJSONHex(dst, value), nil
 	case KindBoolean:
 		return strconv.AppendBool(dst, value[0] != 0), nil
 	case KindTinyint:
@@ -102,6 +110,13 @@ func (t *Type) AppendJSON(dst, value []byte) ([]byte, error) {
 		}
 	}
 	return append(dst, '"'), nil
+}
+
+// appendJSONHex appends bytes in hexadecimal digits.
+func appendJSONHex(dst, value []byte) []byte {
+	dst = append(dst, `"0x`...)
+	dst = hex.AppendEncode(dst, value)
+	return append(dst, '"')
 }
 
 // appendJSONString appends text in quotes, with the escapes of Jackson's JsonStringEncoder.quoteAsString.

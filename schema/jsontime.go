@@ -92,37 +92,38 @@ func appendClock(dst []byte, nanos uint64, digits int) []byte {
 	return dst[:len(dst)-(9-digits)]
 }
 
-// duration is a value of the type of that name. Its parts have one sign, or are 0.
-type duration struct {
-	months, days int32
-	nanos        int64
-}
-
 // parseDuration reads three signed variable-length integers. Source: DurationSerializer.validate.
-func parseDuration(value []byte) (duration, error) {
+func parseDuration(value []byte) (Duration, error) {
 	var parts [3]int64
 	rest := value
 	for i := range parts {
 		n, size := readVint(rest)
 		if size == 0 {
-			return duration{}, fmt.Errorf("a duration of %d bytes ends within its %s", len(value), [...]string{"months", "days", "nanoseconds"}[i])
+			return Duration{}, fmt.Errorf("a duration of %d bytes ends within its %s", len(value), [...]string{"months", "days", "nanoseconds"}[i])
 		}
 		parts[i] = n
 		rest = rest[size:]
 	}
 	if parts[0] != int64(int32(parts[0])) || parts[1] != int64(int32(parts[1])) {
-		return duration{}, fmt.Errorf("a duration has %d months and %d days, expected numbers of 32 bits", parts[0], parts[1])
+		return Duration{}, fmt.Errorf("a duration has %d months and %d days, expected numbers of 32 bits", parts[0], parts[1])
 	}
 	if (parts[0] < 0 || parts[1] < 0 || parts[2] < 0) && (parts[0] > 0 || parts[1] > 0 || parts[2] > 0) {
-		return duration{}, fmt.Errorf("a duration has %d months, %d days and %d nanoseconds, expected one sign", parts[0], parts[1], parts[2])
+		return Duration{}, fmt.Errorf("a duration has %d months, %d days and %d nanoseconds, expected one sign", parts[0], parts[1], parts[2])
 	}
-	return duration{int32(parts[0]), int32(parts[1]), parts[2]}, nil
+	return Duration{int32(parts[0]), int32(parts[1]), parts[2]}, nil
 }
 
-// readVint reads a signed variable-length integer: the number of leading ones of the first byte is the number of bytes
-// behind it, and the other bits are the number, its sign in the last bit. The size is 0 if b ends before it. Source:
-// VIntCoding.readVInt.
+// readVint reads a signed variable-length integer: an unsigned one with the sign in its last bit. The size is 0 if b ends
+// before it. Source: VIntCoding.readVInt.
 func readVint(b []byte) (n int64, size int) {
+	u, size := readUvint(b)
+	return int64(u>>1) ^ -int64(u&1), size
+}
+
+// readUvint reads an unsigned variable-length integer: the number of leading ones of the first byte is the number of
+// bytes behind it, and the other bits are the number. The size is 0 if b ends before it. Source:
+// VIntCoding.readUnsignedVInt.
+func readUvint(b []byte) (n uint64, size int) {
 	if len(b) == 0 {
 		return 0, 0
 	}
@@ -135,25 +136,25 @@ func readVint(b []byte) (n int64, size int) {
 	}
 	var room [8]byte
 	copy(room[8-more:], b[1:1+more])
-	u := binary.BigEndian.Uint64(room[:])
+	n = binary.BigEndian.Uint64(room[:])
 	if more < 8 {
-		u |= uint64(b[0]&(0xff>>more)) << (8 * more)
+		n |= uint64(b[0]&(0xff>>more)) << (8 * more)
 	}
-	return int64(u>>1) ^ -int64(u&1), 1 + more
+	return n, 1 + more
 }
 
 // append appends the duration's text; that of no time at all is empty. Unlike Duration.toString it has a text for the
 // least numbers too.
-func (d duration) append(dst []byte) []byte {
-	if d.months < 0 || d.days < 0 || d.nanos < 0 {
+func (d Duration) append(dst []byte) []byte {
+	if d.Months < 0 || d.Days < 0 || d.Nanoseconds < 0 {
 		dst = append(dst, '-')
 	}
-	months, nanos := magnitude(int64(d.months)), magnitude(d.nanos)
+	months, nanos := magnitude(int64(d.Months)), magnitude(d.Nanoseconds)
 	for _, part := range [...]struct {
 		n    uint64
 		unit string
 	}{
-		{months / 12, "y"}, {months % 12, "mo"}, {magnitude(int64(d.days)), "d"},
+		{months / 12, "y"}, {months % 12, "mo"}, {magnitude(int64(d.Days)), "d"},
 		{nanos / hourNanos, "h"}, {nanos / 60e9 % 60, "m"}, {nanos / 1e9 % 60, "s"},
 		{nanos / 1e6 % 1e3, "ms"}, {nanos / 1e3 % 1e3, "us"}, {nanos % 1e3, "ns"},
 	} {
