@@ -34,7 +34,7 @@ const tickInterval = 10 * time.Second
 
 // Run folds until ctx ends.
 func (c *dedupCmd) Run(ctx context.Context, log *zap.Logger) error {
-	registry, err := c.Registry.client()
+	registry, err := c.Registry.client(ctx)
 	if err != nil {
 		return err
 	}

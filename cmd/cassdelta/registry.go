@@ -1,6 +1,10 @@
 package main
 
-import "cassdelta/schema/registry"
+import (
+	"context"
+
+	"cassdelta/schema/registry"
+)
 
 // registryFlags say which schema registry to use. A verb that does has the field
 //
@@ -11,10 +15,14 @@ type registryFlags struct {
 	Password string   `and:"registry-login" placeholder:"SECRET" help:"Password of the user; better not given on the command line, which others on the machine can see."`
 }
 
-// client makes a client; nil if no registry is given.
-func (f *registryFlags) client() (*registry.Client, error) {
+// client makes a client of a registry that answers; nil if no registry is given.
+func (f *registryFlags) client(ctx context.Context) (*registry.Client, error) {
 	if len(f.URLs) == 0 {
 		return nil, nil
 	}
-	return registry.New(registry.Config{URLs: f.URLs, Username: f.Username, Password: f.Password})
+	client, err := registry.New(registry.Config{URLs: f.URLs, Username: f.Username, Password: f.Password})
+	if err != nil {
+		return nil, err
+	}
+	return client, client.Check(ctx)
 }

@@ -24,7 +24,7 @@ type tailCmd struct {
 
 // Run prints until ctx ends.
 func (c *tailCmd) Run(ctx context.Context, stdout io.Writer) error {
-	registry, err := c.Registry.client()
+	registry, err := c.Registry.client(ctx)
 	if err != nil {
 		return err
 	}

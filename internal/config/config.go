@@ -2,13 +2,16 @@
 //
 // Every flag is a key of the file: the flag --kafka-brokers is the key kafka-brokers, or brokers within a mapping
 // named kafka. A flag wins over its environment variable, which wins over the file, which wins over the default.
-// A key that is no flag of the command is an error that names the file and the line.
+// A key that is no flag of the command, and a value that its flag does not take, are errors that name the file and the
+// line.
 package config
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
+	"slices"
 	"sort"
 	"strings"
 
@@ -41,8 +44,10 @@ func (File) BeforeResolve(kctx *kong.Context) error {
 	}
 	var problems []error
 	for name, e := range entries {
-		if f := flags[name]; f == nil || name == "config" || name == "help" {
+		if f := flags[name]; f == nil || notKeys[name] {
 			problems = append(problems, unknownKey(path, e, flags))
+		} else if err := e.check(f); err != nil {
+			problems = append(problems, fmt.Errorf("%s:%d: %s: %w", path, e.line, e.key, err))
 		}
 	}
 	if len(problems) > 0 {
@@ -64,11 +69,30 @@ func (File) BeforeResolve(kctx *kong.Context) error {
 	return nil
 }
 
+// notKeys are the flags that are no keys of the file.
+var notKeys = map[string]bool{"config": true, "help": true, "version": true}
+
 // entry is one leaf of the file.
 type entry struct {
 	key   string // as written, with dots between the levels
 	line  int
 	value any // a string, or []any of strings for a sequence
+}
+
+// check is an error if the flag does not take the value.
+func (e *entry) check(flag *kong.Flag) error {
+	if _, list := e.value.([]any); list && !flag.IsSlice() {
+		return errors.New("expected one value, found a list")
+	}
+	scratch := reflect.New(flag.Target.Type()).Elem()
+	scan := kong.Scan().PushTyped(e.value, kong.FlagValueToken)
+	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, scratch); err != nil {
+		return err
+	}
+	if text, _ := e.value.(string); flag.Enum != "" && !slices.Contains(flag.EnumSlice(), text) {
+		return fmt.Errorf("expected one of %s, found %q", strings.Join(flag.EnumSlice(), ", "), text)
+	}
+	return nil
 }
 
 // parse flattens the file: a nested key a: {b: 1} becomes the flag name a-b.
@@ -149,7 +173,7 @@ func unknownKey(path string, e entry, flags map[string]*kong.Flag) error {
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		if d := distance(name, n); d < bestDistance && n != "help" && n != "config" {
+		if d := distance(name, n); d < bestDistance && !notKeys[n] {
 			best, bestDistance = n, d
 		}
 	}

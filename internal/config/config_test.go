@@ -18,6 +18,7 @@ type command struct {
 	RawTopic string        `default:"raw"`
 	Interval time.Duration `default:"1s"`
 	Live     bool
+	Level    string `default:"low" enum:"low,high"`
 }
 
 func load(t *testing.T, text string, args ...string) (command, error) {
@@ -67,7 +68,11 @@ func TestRefusals(t *testing.T) {
 		{"set twice", "kafka-brokers: [a]\nkafka: {brokers: [b]}\n", "role.yaml:2: kafka.brokers is already set by kafka-brokers in line 1"},
 		{"not a mapping", "- a\n", "role.yaml:1: expected a mapping of keys to values, found a list"},
 		{"nested list", "kafka: {brokers: [[a]]}\n", "role.yaml:1: kafka.brokers: expected a list of plain values"},
-		{"wrong value", "interval: soon\n", "--interval"},
+		{"wrong value", "raw-topic: a\ninterval: soon\n", "role.yaml:2: interval: expected duration but got \"soon\""},
+		{"wrong flag", "live: perhaps\n", "role.yaml:1: live: bool value must be"},
+		{"list for one value", "raw-topic: [a, b]\n", "role.yaml:1: raw-topic: expected one value, found a list"},
+		{"none of those allowed", "level: loud\n", "role.yaml:1: level: expected one of low, high, found \"loud\""},
+		{"two problems", "level: loud\nlevels: low\n", "role.yaml:2: unknown key levels; did you mean level?"},
 		{"bad yaml", "a: [\n", "role.yaml"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

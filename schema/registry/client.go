@@ -107,6 +107,23 @@ func New(cfg Config) (*Client, error) {
 	}, nil
 }
 
+// Check asks the registry for something, so that one that is not there, or is none, is noticed before it is needed. It is
+// asked again for some seconds, as by [Client.Register].
+func (c *Client) Check(ctx context.Context) error {
+	err := c.retry(ctx, func() error {
+		err := c.client.Compatibility(ctx)[0].Err
+		var response *sr.ResponseError
+		if errors.As(err, &response) && response.StatusCode == http.StatusForbidden {
+			return nil // it is there; which rights are needed is seen when it is used
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("schema registry %s: %w", c.name, explain(err, ""))
+	}
+	return nil
+}
+
 // KeySubject is the subject of the schemas of a topic's keys.
 func KeySubject(topic string) string { return topic + "-key" }
 

@@ -80,6 +80,8 @@ func (f *fakeRegistry) answer(r *http.Request) (status int, body string) {
 		}
 		f.subjects[path[1]] = append(f.subjects[path[1]], posted.Schema)
 		return 200, fmt.Sprintf(`{"id":%d}`, id+1)
+	case r.Method == http.MethodGet && r.URL.Path == "/api/config":
+		return 200, `{"compatibilityLevel":"BACKWARD"}`
 	case r.Method == http.MethodGet && len(path) == 3 && path[0] == "schemas" && path[1] == "ids":
 		id, _ := strconv.Atoi(path[2])
 		if id < 1 || id > len(f.schemas) {
@@ -269,6 +271,29 @@ func TestUnreachable(t *testing.T) {
 	c, pauses = start(t, f, Config{URLs: []string{dead.URL, live.URL}})
 	if err := register(c); err != nil || len(*pauses) > 0 {
 		t.Errorf("%v after %d pauses", err, len(*pauses))
+	}
+}
+
+func TestCheck(t *testing.T) {
+	down := slices.Repeat([]answer{{503, "down"}}, attempts)
+	for _, test := range []struct {
+		name    string
+		answers []answer
+		want    string // of the error; empty for none
+	}{
+		{"there", nil, ""},
+		{"there soon", down[:attempts-1], ""},
+		{"no right to see what is asked for", []answer{{403, "no"}}, ""},
+		{"in trouble", down, "status 503: given up after 8 attempts"},
+		{"no login", []answer{{401, "no"}}, "check the user name and the password"},
+		{"wrong path", []answer{{404, "no"}}, "check the path"},
+		{"no registry", []answer{{200, "<html>"}}, "decode"},
+	} {
+		c, _ := start(t, &fakeRegistry{answers: test.answers}, Config{})
+		err := c.Check(t.Context())
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, expected %q", test.name, err, test.want)
+		}
 	}
 }
 
