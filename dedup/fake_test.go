@@ -31,9 +31,17 @@ import (
 type counter struct {
 	partition int32
 	stats     Stats
-	event     Event
 	loaded    bool
 	count     int64
+
+	event         Event
+	before, after [8]byte
+	images        [2][]byte
+	key           []byte
+}
+
+func newCounter(partition int32) *counter {
+	return &counter{partition: partition, key: state.Meta(nil, uint16(partition), "count")}
 }
 
 var counterTable = func() *schema.Table {
@@ -55,8 +63,6 @@ func mustType(name string) *schema.Type {
 	return t
 }
 
-func (c *counter) key() []byte { return state.Meta(nil, uint16(c.partition), "count") }
-
 func (c *counter) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done, limit int64, emit func(*Event) error) (int64, bool, error) {
 	if rec.Kind != rawtopic.KindTick {
 		return 0, true, nil
@@ -66,7 +72,7 @@ func (c *counter) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done,
 		return 0, false, &RecordError{Partition: c.partition, Offset: offset, Kind: rec.Kind, Reason: "it counts backwards"}
 	}
 	if !c.loaded {
-		value, err := tx.Get(c.key())
+		value, err := tx.Get(c.key)
 		if err != nil {
 			return 0, false, err
 		}
@@ -77,17 +83,20 @@ func (c *counter) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done,
 	}
 	var emitted int64
 	for ; done+emitted < total && emitted < limit; emitted++ {
+		binary.BigEndian.PutUint64(c.before[:], uint64(c.count))
+		c.count++
+		binary.BigEndian.PutUint64(c.after[:], uint64(c.count))
+		c.images = [2][]byte{c.before[:], c.after[:]}
 		c.event = Event{
 			Table: counterTable, Op: Create, RawPartition: c.partition, RawOffset: offset, Index: done + emitted,
-			Before: [][]byte{binary.BigEndian.AppendUint64(nil, uint64(c.count))},
-			After:  [][]byte{binary.BigEndian.AppendUint64(nil, uint64(c.count+1))},
+			Before: c.images[:1], After: c.images[1:],
 		}
-		c.count++
 		if err := emit(&c.event); err != nil {
 			return emitted, false, err
 		}
 	}
-	if err := tx.Set(c.key(), binary.BigEndian.AppendUint64(nil, uint64(c.count))); err != nil {
+	binary.BigEndian.PutUint64(c.after[:], uint64(c.count))
+	if err := tx.Set(c.key, c.after[:]); err != nil {
 		return emitted, false, err
 	}
 	finished := done+emitted == total
@@ -240,7 +249,7 @@ func (w *rig) start(name string, files vfs.FS, change ...func(*Worker)) *running
 		w.t.Fatal(err)
 	}
 	worker.stores.FS = files
-	worker.newFold = func(p int32) folder { return &counter{partition: p} }
+	worker.newFold = func(p int32) folder { return newCounter(p) }
 	worker.crash = func(at stage) error {
 		w.invariant(worker, at)
 		return nil

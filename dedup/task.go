@@ -193,21 +193,26 @@ func (t *task) foldOne(raw *kgo.Record, limit int64) (finished bool, err error) 
 		t.decoded = true
 	}
 	emitted, finished, err := t.fold.Apply(t.tx, raw.Offset, &t.record, t.done, limit, t.emit)
-	var refused *RecordError
-	switch {
-	case err == nil:
-	case t.emitErr != nil:
-		return false, t.emitErr
-	case errors.As(err, &refused) && t.done == 0 && emitted == 0:
-		return true, t.letter(raw, deadRecord, err)
-	default:
-		return false, &stopError{fmt.Errorf("raw topic %s, partition %d, offset %d: %w", t.w.topic.Name, t.partition, raw.Offset, err)}
+	if err != nil {
+		return t.refused(raw, emitted, err)
 	}
 	if emitted == 0 && !finished {
 		return false, t.diverged(raw, fmt.Sprintf("it is not finished after %d events, and makes no more", t.done))
 	}
 	t.done += emitted
 	return finished, nil
+}
+
+// refused puts a record aside that cannot be folded, and ends the transaction for any other reason.
+func (t *task) refused(raw *kgo.Record, emitted int64, err error) (finished bool, _ error) {
+	if t.emitErr != nil {
+		return false, t.emitErr
+	}
+	var refused *RecordError
+	if errors.As(err, &refused) && t.done == 0 && emitted == 0 {
+		return true, t.letter(raw, deadRecord, err)
+	}
+	return false, &stopError{fmt.Errorf("raw topic %s, partition %d, offset %d: %w", t.w.topic.Name, t.partition, raw.Offset, err)}
 }
 
 func (t *task) diverged(raw *kgo.Record, what string) error {
