@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"cassdelta/internal/rawtopic"
+	topics "cassdelta/internal/topic"
 	"cassdelta/schema"
 )
 
@@ -100,7 +101,7 @@ var errNotBegun = errors.New("not there yet")
 func describeRawTopic(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, name string) (RawTopic, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	id, partitions, err := rawtopic.Describe(ctx, cl, name)
+	id, partitions, err := topics.Describe(ctx, cl, name)
 	switch {
 	case kerr.IsRetriable(err): // it is not there, or it has no leader yet
 		return RawTopic{}, fmt.Errorf("%w: %w", errNotBegun, err)

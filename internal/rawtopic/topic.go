@@ -2,15 +2,12 @@ package rawtopic
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"cassdelta/internal/topic"
 	"cassdelta/schema"
 )
 
@@ -43,80 +40,21 @@ func EnsureTopic(ctx context.Context, cl *kgo.Client, name string, partitions in
 		"cleanup.policy":         kadm.StringPtr("delete"),
 		"message.timestamp.type": kadm.StringPtr("LogAppendTime"),
 	}
-	topic, err := ensure(ctx, cl, name, partitions, replication, configs)
+	id, n, err := topic.Ensure(ctx, cl, name, partitions, replication, configs)
 	if err != nil {
 		return schema.UUID{}, err
 	}
-	if n := len(topic.Partitions); n != int(partitions) {
+	if n != partitions {
 		return schema.UUID{}, &TopicError{Topic: name, Partition: -1, Reason: fmt.Sprintf(
 			"expected %d partitions, found %d; the number is fixed when the topic is made: set raw-partitions to %d, or name another raw-topic", partitions, n, n)}
 	}
-	return schema.UUID(topic.TopicID), nil
+	return schema.UUID(id), nil
 }
 
 // EnsureDeadLetterTopic creates the topic for what could not be decoded unless it exists, with one partition.
 func EnsureDeadLetterTopic(ctx context.Context, cl *kgo.Client, name string, replication int16) error {
-	_, err := ensure(ctx, cl, name, 1, replication, map[string]*string{"cleanup.policy": kadm.StringPtr("delete")})
+	_, _, err := topic.Ensure(ctx, cl, name, 1, replication, map[string]*string{"cleanup.policy": kadm.StringPtr("delete")})
 	return err
-}
-
-func ensure(ctx context.Context, cl *kgo.Client, name string, partitions int32, replication int16, configs map[string]*string) (kmsg.MetadataResponseTopic, error) {
-	created := false
-	for {
-		topic, err := describe(ctx, cl, name)
-		switch {
-		case err == nil:
-			return topic, nil
-		case errors.Is(err, kerr.UnknownTopicOrPartition) && !created:
-			_, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, replication, configs, name)
-			if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-				return topic, fmt.Errorf("create topic %s with %d partitions: %w; create it by hand, or allow this user to", name, partitions, err)
-			}
-			created = true
-			continue
-		case !kerr.IsRetriable(err):
-			return topic, fmt.Errorf("describe topic %s: %w", name, err)
-		}
-		select {
-		case <-ctx.Done():
-			return topic, fmt.Errorf("topic %s did not become ready: %w (%w)", name, err, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// Describe gives the id of a topic, zero if the brokers have none, and the number of its partitions. The error wraps
-// kerr.UnknownTopicOrPartition if there is no such topic, and is another retriable one of kerr while a partition has no leader.
-func Describe(ctx context.Context, cl *kgo.Client, name string) (id schema.UUID, partitions int32, err error) {
-	topic, err := describe(ctx, cl, name)
-	if err != nil {
-		return schema.UUID{}, 0, fmt.Errorf("describe topic %s: %w", name, err)
-	}
-	return schema.UUID(topic.TopicID), int32(len(topic.Partitions)), nil
-}
-
-// describe gives a topic of which all partitions have a leader. It asks the brokers every time: the client's cache
-// remembers for seconds that a topic was not there.
-func describe(ctx context.Context, cl *kgo.Client, name string) (kmsg.MetadataResponseTopic, error) {
-	req := kmsg.NewPtrMetadataRequest()
-	rt := kmsg.NewMetadataRequestTopic()
-	rt.Topic = &name
-	req.Topics = append(req.Topics, rt)
-	resp, err := req.RequestWith(ctx, cl)
-	if err != nil {
-		return kmsg.MetadataResponseTopic{}, err
-	}
-	if len(resp.Topics) != 1 {
-		return kmsg.MetadataResponseTopic{}, fmt.Errorf("expected an answer about one topic, found one about %d", len(resp.Topics))
-	}
-	topic := resp.Topics[0]
-	err = kerr.ErrorForCode(topic.ErrorCode)
-	for _, p := range topic.Partitions {
-		if err == nil {
-			err = kerr.ErrorForCode(p.ErrorCode)
-		}
-	}
-	return topic, err
 }
 
 // WriteInit writes init to each partition of the topic that is empty. It returns once that is acknowledged by all

@@ -8,6 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	topics "cassdelta/internal/topic"
 )
 
 // schemaTopic reads the schema topic, as far as it was needed. Whoever wrote a record has written its schemas before: if
@@ -77,7 +79,7 @@ func (s *schemaTopic) readToEnd(ctx context.Context) error {
 
 // end is the offset behind the last record, 0 if there is no topic.
 func (s *schemaTopic) end(ctx context.Context) (int64, error) {
-	if _, err := describeTopic(ctx, s.client, s.name); err != nil {
+	if _, _, err := topics.Describe(ctx, s.client, s.name); err != nil {
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
 			err = nil
 		}

@@ -36,6 +36,7 @@ import (
 	"go.uber.org/zap"
 
 	"cassdelta/dedup"
+	topics "cassdelta/internal/topic"
 	"cassdelta/schema"
 	"cassdelta/schema/registry"
 )
@@ -240,7 +241,7 @@ func (s *Sink) prepare(ctx context.Context, table *schema.Table) (*target, error
 }
 
 func (s *Sink) ensureCleanTopic(ctx context.Context, topic string) error {
-	n, err := ensureTopic(ctx, s.cfg.Client, topic, s.cfg.Partitions, s.cfg.Replication, nil)
+	_, n, err := topics.Ensure(ctx, s.cfg.Client, topic, s.cfg.Partitions, s.cfg.Replication, nil)
 	if err != nil {
 		return err
 	}
@@ -270,7 +271,7 @@ func (s *Sink) register(ctx context.Context, t *target, key, value string) error
 func (s *Sink) writeSchemas(ctx context.Context, t *target, schemas ...string) error {
 	topic := SchemaTopicName(s.cfg.Prefix)
 	if !s.schemaTopic {
-		n, err := ensureTopic(ctx, s.cfg.Client, topic, 1, s.cfg.Replication, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")})
+		_, n, err := topics.Ensure(ctx, s.cfg.Client, topic, 1, s.cfg.Replication, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")})
 		if err != nil {
 			return err
 		}
