@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -34,8 +36,8 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Writer) err
 		Print: tail.NewPrinter(stdout, c.JSON).Print, Log: quiet(log),
 	}
 	for _, dir := range c.Directories {
-		if _, err := os.ReadDir(dir); err != nil {
-			return fmt.Errorf("%w: expected cdc_raw_directory of a node's cassandra.yaml, which the node makes when it starts with cdc_enabled: true", err)
+		if err := checkDirectory(dir); err != nil {
+			return err
 		}
 		abs, err := filepath.Abs(dir)
 		if err != nil {
@@ -79,7 +81,17 @@ func (c *devCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Writer) err
 	return printSummary(stdout, c.Directories, summary)
 }
 
-// readCatalog reads the tables of a CQL file.
+// checkDirectory says what is expected if there is no directory that can be read.
+func checkDirectory(dir string) error {
+	_, err := os.ReadDir(dir)
+	if fault := (*fs.PathError)(nil); errors.As(err, &fault) {
+		err = fmt.Errorf("the directory %s cannot be read (%w): give the cdc_raw_directory that is set in a node's cassandra.yaml; "+
+			"the node makes it when it starts with cdc_enabled: true", dir, fault.Err)
+	}
+	return err
+}
+
+// readCatalog reads the tables of a CQL file, of which one must have CDC data.
 func readCatalog(path string) (*schema.Catalog, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -91,6 +103,9 @@ func readCatalog(path string) (*schema.Catalog, error) {
 	}
 	if err := tables.MissingIDs(); err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(tables.Tables, func(t *schema.Table) bool { return t.CDC }) {
+		return nil, fmt.Errorf("%s: no table has cdc = true, so there are no changes to show: ALTER TABLE ... WITH cdc = true, and give the tables as they are then", path)
 	}
 	return tables.Catalog(), nil
 }

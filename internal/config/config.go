@@ -81,10 +81,15 @@ type entry struct {
 
 // check is an error if the flag does not take the value.
 func (e *entry) check(flag *kong.Flag) error {
-	if _, list := e.value.([]any); list && !flag.IsSlice() {
+	if list, ok := e.value.([]any); ok && !flag.IsSlice() {
 		return errors.New("expected one value, found a list")
+	} else if ok && len(list) == 0 {
+		return errors.New("expected at least one value; without the key the default is used")
 	}
 	scratch := reflect.New(flag.Target.Type()).Elem()
+	if scratch.Kind() == reflect.Pointer {
+		scratch.Set(reflect.New(scratch.Type().Elem()))
+	}
 	scan := kong.Scan().PushTyped(e.value, kong.FlagValueToken)
 	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, scratch); err != nil {
 		return err

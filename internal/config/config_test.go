@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,17 @@ type command struct {
 	Interval time.Duration `default:"1s"`
 	Live     bool
 	Level    string `default:"low" enum:"low,high"`
+	Name     *onlyY
+}
+
+// onlyY takes the text y.
+type onlyY struct{ text string }
+
+func (o *onlyY) UnmarshalText(text []byte) error {
+	if o.text = string(text); o.text != "y" {
+		return fmt.Errorf("expected y, found %s", text)
+	}
+	return nil
 }
 
 func load(t *testing.T, text string, args ...string) (command, error) {
@@ -39,11 +51,11 @@ func load(t *testing.T, text string, args ...string) (command, error) {
 }
 
 func TestFileSetsFlags(t *testing.T) {
-	c, err := load(t, "kafka:\n  brokers: [a:1, 'b:2']\nraw-topic: changes\ninterval: 250ms\nlive: true\n")
+	c, err := load(t, "kafka:\n  brokers: [a:1, 'b:2']\nraw-topic: changes\nname: y\ninterval: 250ms\nlive: true\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Join(c.Kafka.Brokers, " ") != "a:1 b:2" || c.RawTopic != "changes" || c.Interval != 250*time.Millisecond || !c.Live {
+	if strings.Join(c.Kafka.Brokers, " ") != "a:1 b:2" || c.RawTopic != "changes" || c.Interval != 250*time.Millisecond || c.Name == nil || c.Name.text != "y" || !c.Live {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -55,7 +67,7 @@ func TestPrecedence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.RawTopic != "from-environment" || c.Interval != 4*time.Second || c.Kafka.Brokers[0] != "file:1" {
+	if c.Name != nil || c.RawTopic != "from-environment" || c.Interval != 4*time.Second || c.Kafka.Brokers[0] != "file:1" {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -71,6 +83,8 @@ func TestRefusals(t *testing.T) {
 		{"wrong value", "raw-topic: a\ninterval: soon\n", "role.yaml:2: interval: expected duration but got \"soon\""},
 		{"wrong flag", "live: perhaps\n", "role.yaml:1: live: bool value must be"},
 		{"list for one value", "raw-topic: [a, b]\n", "role.yaml:1: raw-topic: expected one value, found a list"},
+		{"empty list", "kafka: {brokers: []}\n", "role.yaml:1: kafka.brokers: expected at least one value"},
+		{"wrong text", "name: x\n", "role.yaml:1: name: expected y, found x"},
 		{"none of those allowed", "level: loud\n", "role.yaml:1: level: expected one of low, high, found \"loud\""},
 		{"two problems", "level: loud\nlevels: low\n", "role.yaml:2: unknown key levels; did you mean level?"},
 		{"bad yaml", "a: [\n", "role.yaml"},

@@ -96,7 +96,7 @@ func explain(err error, subject string) error {
 	}
 	var transport *url.Error
 	if errors.As(err, &transport) && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w; check the URL, and that the registry is up", err)
+		return fmt.Errorf("it does not answer: %w; check the URL, and that the registry is up", transport.Err)
 	}
 	return err
 }
