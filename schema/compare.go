@@ -47,7 +47,7 @@ func (t *Type) compareParts(a, b []byte, depth int) int {
 			break
 		}
 		if typeA == nil || typeB == nil {
-			return cmp.Compare(partsA.count, partsB.count)
+			return cmp.Compare(partsA.size, partsB.size)
 		}
 		if c := typeA.compare(partA, partB, depth+1); c != 0 {
 			return c

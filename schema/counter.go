@@ -15,7 +15,7 @@ const (
 )
 
 // CounterTotal is the value of a counter: the sum of the counts in the context that a counter's cell holds, or, of 8
-// bytes, the number that they are (no context is of that length).
+// bytes, the number that they are (no context with a shard is of that length).
 //
 // A context is the number of the header's entries (2 bytes, signed; negative if shards are to be cleared), the entries (2
 // bytes each), and the shards of 32 bytes, one for each node that has counted: id, clock and count. A node logs the

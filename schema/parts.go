@@ -26,8 +26,9 @@ var errTooDeep = fmt.Errorf("values are nested more than %d deep", maxValueDepth
 type parts struct {
 	typ  *Type
 	rest []byte
-	// index is that of the next part, count the number of all.
-	index, count int
+	// index is that of the next part, count the number of all. size is the number of elements or pairs that a collection
+	// announces, which can be negative.
+	index, count, size int
 	// fixed is the length of every part, -1 if each has its own.
 	fixed int
 }
@@ -42,6 +43,7 @@ func (t *Type) parts(value []byte) (parts, error) {
 			return p, fmt.Errorf("a %s has %d bytes, expected its size in 4", t.kindName(), len(value))
 		}
 		n := int64(int32(binary.BigEndian.Uint32(value)))
+		p.size = int(n)
 		p.rest = value[4:]
 		if t.Kind == KindMap {
 			n *= 2

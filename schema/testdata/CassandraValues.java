@@ -1,28 +1,41 @@
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.net.URLDecoder;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import org.apache.cassandra.cql3.CQL3Type;
+import org.apache.cassandra.db.context.CounterContext;
 import org.apache.cassandra.db.marshal.AbstractType;
+import org.apache.cassandra.db.marshal.ByteBufferAccessor;
+import org.apache.cassandra.schema.CQLTypeParser;
+import org.apache.cassandra.schema.Types;
 import org.apache.cassandra.transport.ProtocolVersion;
 import org.apache.cassandra.utils.ByteBufferUtil;
 
 /**
- * Asks Cassandra's own classes what they make of values: it wrote values.txt and order.txt of this folder, with the jars
- * of Cassandra 4.1.10 and of 5.0.6, which agree; so does 4.0.17, as far as its classes load outside of a node.
+ * Asks Cassandra's own classes what they make of values. It wrote the text files of this folder with the jars of
+ * Cassandra 4.0.17, 4.1.10 and 5.0.6, which agree on them:
  *
- * The first two words of a line it reads are a type and a value in hexadecimal digits, or - for none. To write the files
- * again, or others:
+ *   values.txt, order.txt   native types
+ *   nested.txt              collections, tuples, user types and counters, but for sets and maps of no bytes, which only 5.0
+ *                           refuses, and contexts of counters that are 8 bytes
+ *   vectors.txt             the same with vectors, which only 5.0 has
+ *   nested-order.txt        the order of values of nested.txt and vectors.txt, by 5.0
+ *
+ * The first two words of a line it reads are a type (without spaces in it) and a value in hexadecimal digits, or - for
+ * none. The type "context" stands for the contexts of counters. A line "udt NAME FIELD:TYPE ..." defines a user type,
+ * with names as URLs have them. Lines that begin with # are left out. To write the files again, or others:
  *
  *   java -ea -cp 'cassandra/*' CassandraValues.java values < values.txt
  *   java -ea -cp 'cassandra/*' CassandraValues.java order < values.txt
  */
 public class CassandraValues
 {
+    private static final Types.RawBuilder userTypes = Types.rawBuilder("k");
+
     public static void main(String[] args) throws Exception
     {
         PrintStream out = new PrintStream(System.out, false, "UTF-8");
@@ -33,18 +46,44 @@ public class CassandraValues
             if (line.startsWith("#"))
                 continue;
             String[] words = line.split(" ");
-            byType.computeIfAbsent(words[0], k -> new ArrayList<>()).add(words[1]);
+            if (words[0].equals("udt"))
+            {
+                define(words);
+                out.println(line);
+            }
+            else
+                byType.computeIfAbsent(words[0], k -> new ArrayList<>()).add(words[1]);
         }
+        Types types = userTypes.build();
         for (Map.Entry<String, List<String>> entry : byType.entrySet())
         {
-            AbstractType<?> type = CQL3Type.Native.valueOf(entry.getKey().toUpperCase()).getType();
+            String name = entry.getKey();
+            if (name.equals("context"))
+            {
+                for (String hex : entry.getValue())
+                    out.println(name + " " + hex + " " + context(bytes(hex)));
+                continue;
+            }
+            AbstractType<?> type = CQLTypeParser.parse("k", name, types);
             if (args[0].equals("values"))
-                values(out, entry.getKey(), type, entry.getValue());
+                values(out, name, type, entry.getValue());
             else
-                order(out, entry.getKey(), type, entry.getValue());
+                order(out, name, type, entry.getValue());
         }
         out.flush();
         System.exit(0);
+    }
+
+    private static void define(String[] words) throws Exception
+    {
+        List<String> fields = new ArrayList<>(), types = new ArrayList<>();
+        for (int i = 2; i < words.length; i++)
+        {
+            String[] field = words[i].split(":", 2);
+            fields.add(URLDecoder.decode(field[0], "UTF-8"));
+            types.add(field[1]);
+        }
+        userTypes.add(URLDecoder.decode(words[1], "UTF-8"), fields, types);
     }
 
     private static void values(PrintStream out, String name, AbstractType<?> type, List<String> values)
@@ -69,6 +108,19 @@ public class CassandraValues
                 // No node prints it.
             }
             out.println(name + " " + hex + " " + valid + (valid.equals("ok") ? " " + text : ""));
+        }
+    }
+
+    private static String context(ByteBuffer value)
+    {
+        try
+        {
+            CounterContext.instance().validateContext(value, ByteBufferAccessor.instance);
+            return "ok " + CounterContext.instance().total(value, ByteBufferAccessor.instance);
+        }
+        catch (Throwable e)
+        {
+            return "refused";
         }
     }
 
