@@ -113,14 +113,38 @@ func (n *Node) yaml(opts CassandraOptions, index int, seeds []string) map[string
 		y["write_request_timeout"] = "10000ms"
 		y["request_timeout"] = "10000ms"
 	}
-	for key, value := range opts.ExtraYAML {
+	changeKeys(y, opts.ExtraYAML)
+	return y
+}
+
+// changeKeys adds and replaces keys; the value nil removes one.
+func changeKeys(y, changes map[string]any) {
+	for key, value := range changes {
 		if value == nil {
 			delete(y, key)
 		} else {
 			y[key] = value
 		}
 	}
-	return y
+}
+
+// Configure adds and replaces keys of the node's cassandra.yaml; the value nil removes a key. The node reads the file
+// when it starts.
+func (n *Node) Configure(changes map[string]any) error {
+	path := filepath.Join(n.Dir, "conf", "cassandra.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("configure %s: %w", n.Name, err)
+	}
+	var y map[string]any
+	if err := yaml.Unmarshal(text, &y); err != nil {
+		return fmt.Errorf("configure %s: %s: %w", n.Name, path, err)
+	}
+	changeKeys(y, changes)
+	if text, err = yaml.Marshal(y); err != nil {
+		return fmt.Errorf("configure %s: %w", n.Name, err)
+	}
+	return os.WriteFile(path, text, 0o644)
 }
 
 // initialTokens spreads the nodes' tokens evenly and in turn over the ring, so that a cluster of one shape always has

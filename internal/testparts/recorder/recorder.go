@@ -11,6 +11,7 @@
 //	-- @stop NODE                 stop a node; the others have noticed when the next step runs
 //	-- @kill NODE                 end a node by SIGKILL
 //	-- @start NODE                start it again; all nodes see each other when the next step runs
+//	-- @configure NODE JSON       change keys of its cassandra.yaml for the next start; null removes one
 //	-- @hints NODE                wait until the others have delivered their hints to it; an error if they had none
 //	-- @nodetool NODE COMMAND...  run a command of nodetool
 //	-- @repair KEYSPACE           run a full repair of all ranges
@@ -20,12 +21,15 @@
 //	-- @burst N kill NODE K       the same from many writers at once, and kill the node when K of them are acknowledged;
 //	                              errors of the others are expected
 //
+// In @configure, ${keystore} is the path of the recording's keystore.
+//
 // At the end the rows of all tables are read at ALL, all nodes are drained, and the moment "final" is copied.
 package recorder
 
 import (
 	"context"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -48,8 +52,42 @@ type Spec struct {
 	Name  string
 	About string
 	// Files are names in the folder workloads; the workload is all of them, one after the other.
-	Files   []string
-	Cluster testparts.CassandraOptions
+	Files []string
+	// Forms are those that the commit log takes one after the other, each from a restart on. FormFiles are added to the
+	// workload for each of them, with ${form} in the place of its name.
+	Forms     []form
+	FormFiles []string
+	// Keystore gives the recording a copy of the keystore in the folder workloads.
+	Keystore bool
+	Cluster  testparts.CassandraOptions
+}
+
+// keystoreName is the name of the keystore in the folder workloads, and in recordings.
+const keystoreName = "keystore.jceks"
+
+// workload is the text of the workload.
+func (s *Spec) workload() (string, error) {
+	var text strings.Builder
+	add := func(files []string, form string) error {
+		for _, name := range files {
+			part, err := workloads.ReadFile("workloads/" + name)
+			if err != nil {
+				return err
+			}
+			text.WriteString(strings.ReplaceAll(string(part), "${form}", form))
+		}
+		return nil
+	}
+	if err := add(s.Files, ""); err != nil {
+		return "", err
+	}
+	for _, form := range s.Forms {
+		fmt.Fprintf(&text, "\n-- @stop node1\n-- @configure node1 %s\n-- @start node1\n", form.yaml)
+		if err := add(s.FormFiles, form.name); err != nil {
+			return "", err
+		}
+	}
+	return text.String(), nil
 }
 
 // recorder is the state of one run.
@@ -78,15 +116,11 @@ func Record(ctx context.Context, spec Spec, out string, progress io.Writer) erro
 }
 
 func record(ctx context.Context, spec Spec, out string, progress io.Writer) error {
-	var text strings.Builder
-	for _, name := range spec.Files {
-		part, err := workloads.ReadFile("workloads/" + name)
-		if err != nil {
-			return err
-		}
-		text.Write(part)
+	text, err := spec.workload()
+	if err != nil {
+		return err
 	}
-	steps, err := parseWorkload(text.String())
+	steps, err := parseWorkload(text)
 	if err != nil {
 		return err
 	}
@@ -106,10 +140,22 @@ func record(ctx context.Context, spec Spec, out string, progress io.Writer) erro
 		hintFiles:   map[string]int{},
 		rec:         recording.Recording{Name: spec.Name, About: spec.About},
 	}
+	if err := os.Mkdir(r.out, 0o755); err != nil {
+		return err
+	}
+	if spec.Keystore {
+		content, err := workloads.ReadFile("workloads/" + keystoreName)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(r.out, keystoreName), content, 0o644); err != nil {
+			return err
+		}
+	}
 	if err := r.run(ctx, steps); err != nil {
 		return fmt.Errorf("%w\nthe folder of the cluster is kept: %s", err, work)
 	}
-	if err := os.WriteFile(filepath.Join(r.out, "workload.cql"), []byte(text.String()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(r.out, "workload.cql"), []byte(text), 0o644); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(out); err != nil {
@@ -234,6 +280,13 @@ func (r *recorder) step(ctx context.Context, s step) error {
 		return nil
 	case "start":
 		return r.start(ctx, n)
+	case "configure":
+		text := strings.ReplaceAll(strings.Join(s.args[1:], " "), "${keystore}", filepath.Join(r.out, keystoreName))
+		var keys map[string]any
+		if err := json.Unmarshal([]byte(text), &keys); err != nil {
+			return fmt.Errorf("@configure: %w", err)
+		}
+		return n.Configure(keys)
 	case "hints":
 		return r.awaitHints(ctx, n)
 	case "nodetool":

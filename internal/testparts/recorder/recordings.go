@@ -1,6 +1,10 @@
 package recorder
 
 import (
+	"fmt"
+	"strings"
+	"time"
+
 	"cassdelta/internal/testparts"
 )
 
@@ -46,5 +50,74 @@ func Recordings() []Spec {
 			Files:   []string{"crash.cql"},
 			Cluster: testparts.CassandraOptions{Version: "5.0"},
 		},
+		formsRecording("4.0", []form{
+			compressed("LZ4Compressor", ""),
+			compressed("SnappyCompressor", ""),
+			compressed("DeflateCompressor", ""),
+			compressed("ZstdCompressor", ""),
+			compressed("NoopCompressor", ""),
+			encrypted("testing:1", 64),
+		}),
+		formsRecording("4.1", []form{
+			compressed("LZ4Compressor", `{"lz4_compressor_type": "high", "lz4_high_compressor_level": "17"}`),
+			compressed("org.apache.cassandra.io.compress.SnappyCompressor", ""),
+			compressed("DeflateCompressor", ""),
+			compressed("ZstdCompressor", `{"compression_level": "22"}`),
+			encrypted("testing:2", 1),
+		}),
+		formsRecording("5.0", []form{
+			compressed("LZ4Compressor", `{"lz4_compressor_type": "fast"}`),
+			compressed("SnappyCompressor", ""),
+			compressed("DeflateCompressor", ""),
+			compressed("ZstdCompressor", `{"compression_level": "-5"}`),
+			compressed("NoopCompressor", ""),
+			encrypted("testing:1", 4),
+		}),
+		{
+			Name:      "forms-crash-5.0",
+			About:     "a node with compressed, then with encrypted segments is killed in the midst of writes and started again",
+			Files:     []string{"forms-crash.cql"},
+			Forms:     []form{compressed("LZ4Compressor", ""), encrypted("testing:1", 16)},
+			FormFiles: []string{"forms-crash-write.cql"},
+			Keystore:  true,
+			// So that much is written before the kill.
+			Cluster: testparts.CassandraOptions{Version: "5.0", SyncPeriod: 50 * time.Millisecond},
+		},
 	}
+}
+
+// form is a way to store commit log segments.
+type form struct {
+	name string
+	// yaml is a JSON object of keys of cassandra.yaml, in which ${keystore} is the path of the recording's keystore.
+	yaml string
+}
+
+func formsRecording(version string, forms []form) Spec {
+	return Spec{
+		Name:      "forms-" + version,
+		About:     "segments compressed by every compressor, and encrypted ones",
+		Files:     []string{"forms.cql"},
+		Forms:     forms,
+		FormFiles: []string{"forms-write.cql"},
+		Keystore:  true,
+		Cluster:   testparts.CassandraOptions{Version: version, SyncPeriod: time.Second},
+	}
+}
+
+// compressed is commitlog_compression with a compressor of that class; parameters is a JSON object or empty.
+func compressed(class, parameters string) form {
+	if parameters != "" {
+		parameters = `, "parameters": [` + parameters + `]`
+	}
+	name := strings.TrimSuffix(class[strings.LastIndexByte(class, '.')+1:], "Compressor")
+	return form{name, fmt.Sprintf(`{"commitlog_compression": [{"class_name": "%s"%s}]}`, class, parameters)}
+}
+
+// encrypted is transparent_data_encryption_options with a key of the recording's keystore.
+func encrypted(alias string, chunkKiB int) form {
+	return form{"encrypted", fmt.Sprintf(`{"commitlog_compression": null, "transparent_data_encryption_options": {"enabled": true,`+
+		` "chunk_length_kb": %d, "cipher": "AES/CBC/PKCS5Padding", "key_alias": "%s",`+
+		` "key_provider": [{"class_name": "org.apache.cassandra.security.JKSKeyProvider", "parameters": [{"keystore": "${keystore}",`+
+		` "store_type": "JCEKS", "keystore_password": "cassandra-store", "key_password": "cassandra-key"}]}]}}`, chunkKiB, alias)}
 }
