@@ -11,13 +11,12 @@ import (
 // anything is sliced. Fields are named by constant strings, so that naming costs nothing while all goes well.
 type cursor struct {
 	b   []byte
-	off int
-	err cursorError
+	off int          // at most len(b), also behind a failure
+	err *cursorError // nil: none so far
 }
 
-// cursorError is the first failure of a cursor. The zero value is none.
+// cursorError is the first failure of a cursor.
 type cursorError struct {
-	set    bool
 	off    int
 	field  string
 	reason string
@@ -25,13 +24,13 @@ type cursorError struct {
 
 // fail records the failure unless there is one already.
 func (c *cursor) fail(off int, field, reason string) {
-	if !c.err.set {
-		c.err = cursorError{set: true, off: off, field: field, reason: reason}
+	if c.err == nil {
+		c.err = &cursorError{off: off, field: field, reason: reason}
 	}
 	c.off = len(c.b)
 }
 
-func (c *cursor) failed() bool { return c.err.set }
+func (c *cursor) failed() bool { return c.err != nil }
 
 // left is the number of bytes not read yet.
 func (c *cursor) left() int { return len(c.b) - c.off }
@@ -43,7 +42,7 @@ func (c *cursor) short(field string, n uint64) {
 
 // bytes reads n bytes. The result is never nil unless the cursor has failed, and cannot be appended to in place.
 func (c *cursor) bytes(n int, field string) []byte {
-	if c.err.set {
+	if c.err != nil {
 		return nil
 	}
 	if n < 0 || n > c.left() {
@@ -72,32 +71,44 @@ func (c *cursor) u16(field string) uint16 {
 	return 0
 }
 
+// small reads a uvint of one byte. Otherwise ok is false, nothing was read, and uvint has to do it. Most are of one byte,
+// and this much fits in line.
+func (c *cursor) small() (v uint64, ok bool) {
+	if c.off < len(c.b) && c.b[c.off] < 0x80 {
+		v = uint64(c.b[c.off])
+		c.off++
+		return v, true
+	}
+	return 0, false
+}
+
 // uvint reads an unsigned variable-length integer: the leading one bits of the first byte count the bytes that follow
 // (0 to 8), its other bits and those bytes are the value, big-endian. Forms longer than needed are accepted.
 // Source: VIntCoding.readUnsignedVInt.
 func (c *cursor) uvint(field string) uint64 {
-	if c.off >= len(c.b) {
+	b := c.b[c.off:]
+	if len(b) == 0 {
 		c.short(field, 1)
 		return 0
 	}
-	first := c.b[c.off]
+	first := b[0]
 	if first < 0x80 {
 		c.off++
 		return uint64(first)
 	}
 	n := bits.LeadingZeros8(^first)
-	if n >= c.left() {
+	if n >= len(b) {
 		c.short(field, uint64(n)+1)
 		return 0
 	}
-	v := uint64(first) & (0xff >> n)
-	if n == 8 {
-		v = 0
-	}
-	for _, b := range c.b[c.off+1 : c.off+1+n] {
-		v = v<<8 | uint64(b)
-	}
 	c.off += n + 1
+	v := uint64(first & (0xff >> n))
+	if len(b) > 8 { // all that can follow is there: one load, and what is not of the value shifted out
+		return v<<(8*n) | binary.BigEndian.Uint64(b[1:9])>>(64-8*n)
+	}
+	for _, next := range b[1 : 1+n] {
+		v = v<<8 | uint64(next)
+	}
 	return v
 }
 
@@ -109,22 +120,27 @@ func (c *cursor) svint(field string) int64 {
 
 // vbytes reads a uvint length and as many bytes.
 func (c *cursor) vbytes(field string) []byte {
-	n := c.uvint(field)
-	if c.err.set {
+	n, ok := c.small()
+	if !ok {
+		n = c.uvint(field)
+	}
+	if c.err != nil {
 		return nil
 	}
 	if n > uint64(c.left()) {
 		c.short(field, n)
 		return nil
 	}
-	return c.bytes(int(n), field)
+	b := c.b[c.off : c.off+int(n) : c.off+int(n)]
+	c.off += int(n)
+	return b
 }
 
 // count reads a uvint that counts things of at least size bytes each, size > 0.
 func (c *cursor) count(size int, field string) int {
 	at := c.off
 	n := c.uvint(field)
-	if c.err.set {
+	if c.err != nil {
 		return 0
 	}
 	if most := uint64(c.left() / size); n > most {

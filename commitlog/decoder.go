@@ -37,6 +37,7 @@ type Decoder struct {
 	deletions   []ComplexDeletion
 	present     []bool
 
+	parser parser
 	failed int // number of the update that the last Decode failed at
 }
 
@@ -85,8 +86,9 @@ func FirstTable(payload []byte) (schema.UUID, error) {
 // before the one that failed.
 func (d *Decoder) Decode(v Version, payload []byte, pos Position, m *Mutation) error {
 	d.reset()
-	*m = Mutation{Position: pos, Size: len(payload), Updates: m.Updates[:0]}
-	p := parser{d: d, version: v, cursor: cursor{b: payload}}
+	m.Position, m.Size, m.Count, m.Updates, m.Leftover = pos, len(payload), 0, m.Updates[:0], 0
+	p := &d.parser
+	p.begin(d, v, payload, 0)
 	if !v.Supported() {
 		p.fail(0, "version", fmt.Sprintf("expected commit log version 6, 7 or 8, found %d", v))
 		return p.decodeError(pos)
@@ -135,7 +137,9 @@ func (d *Decoder) Resync(v Version, payload []byte, after int, m *Mutation) int 
 // chain parses updates from at on, at most so many, and reports how many end exactly with the payload, 0 if none do.
 // If m is nil it only walks over them; else it appends them to m, numbered from first.
 func (d *Decoder) chain(v Version, payload []byte, at, most int, m *Mutation, first int, pos Position) int {
-	p := parser{d: d, version: v, cursor: cursor{b: payload, off: at}, whole: true, dry: m == nil}
+	p := &d.parser
+	p.begin(d, v, payload, at)
+	p.whole, p.dry = true, m == nil
 	if m == nil {
 		m = &Mutation{}
 	}

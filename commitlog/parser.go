@@ -1,9 +1,11 @@
 package commitlog
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"cassdelta/schema"
 )
@@ -66,6 +68,14 @@ type parser struct {
 	suspects int
 }
 
+// begin sets the parser to the offset of a payload.
+func (p *parser) begin(d *Decoder, v Version, payload []byte, off int) {
+	p.b, p.off, p.err = payload, off, nil
+	p.d, p.version = d, v
+	p.whole, p.dry, p.stopped = false, false, false
+	p.t, p.index = nil, 0
+}
+
 // decodeError makes the error of the cursor's failure.
 func (p *parser) decodeError(pos Position) error {
 	e := &DecodeError{Position: pos, Index: p.index, Offset: p.err.off, Field: p.err.field, Reason: p.err.reason}
@@ -92,7 +102,11 @@ func (p *parser) update(pos Position, index int, m *Mutation) error {
 		p.stopped = true
 		return nil
 	}
-	u := Update{Table: p.t.table, Index: index, Deletion: LiveDeletion}
+	n := len(m.Updates)
+	m.Updates = slices.Grow(m.Updates, 1)
+	u := &m.Updates[:n+1][n]
+	*u = Update{}
+	u.Table, u.Index, u.Deletion = p.t.table, index, LiveDeletion
 	u.Key = p.vbytes("partition key")
 	flagsAt := p.off
 	flags := p.u8("flags of the update")
@@ -100,7 +114,7 @@ func (p *parser) update(pos Position, index int, m *Mutation) error {
 		p.fail(flagsAt, "flags of the update", fmt.Sprintf("found 0x%02x, with bits that a mutation cannot have", flags))
 	}
 	if flags&updateEmpty == 0 {
-		if err := p.partition(pos, flags, &u); err != nil {
+		if err := p.partition(pos, flags, u); err != nil {
 			return err
 		}
 	}
@@ -109,7 +123,7 @@ func (p *parser) update(pos Position, index int, m *Mutation) error {
 	}
 	if !p.skip {
 		u.Suspects = p.suspects
-		m.Updates = append(m.Updates, u)
+		m.Updates = m.Updates[:n+1]
 	}
 	return nil
 }
@@ -164,6 +178,10 @@ func (p *parser) partition(pos Position, flags byte, u *Update) error {
 // columns parses a column list: the names of the columns that the update touches, in the order that its bitmaps refer
 // to.
 func (p *parser) columns(pos Position, lists *columnLists, kind schema.ColumnKind, field string) ([]columnRef, error) {
+	if lists.last != nil && bytes.HasPrefix(p.b[p.off:], lists.lastBytes) {
+		p.off += len(lists.lastBytes)
+		return lists.last, nil
+	}
 	start := p.off
 	n := p.count(1, field)
 	if most := len(p.t.table.Columns) + len(p.t.table.Dropped); n > most {
@@ -209,7 +227,11 @@ func (p *parser) columns(pos Position, lists *columnLists, kind schema.ColumnKin
 // belongs to dropped columns is left out; Cassandra's reader passes over such rows too.
 func (p *parser) row(flags byte, columns []columnRef, static bool) *Row {
 	d := p.d
-	r := Row{Liveness: Liveness{Timestamp: NoTimestamp, ExpiresAt: NoDeletionTime}, Deletion: LiveDeletion}
+	n := len(d.rows)
+	d.rows = slices.Grow(d.rows, 1)
+	r := &d.rows[:n+1][n]
+	r.Liveness = Liveness{Timestamp: NoTimestamp, ExpiresAt: NoDeletionTime}
+	r.Deletion, r.Shadowable = LiveDeletion, false
 	if flags&rowExtended != 0 {
 		at := p.off
 		e := p.u8("extended flags of a row")
@@ -232,7 +254,7 @@ func (p *parser) row(flags byte, columns []columnRef, static bool) *Row {
 	if flags&rowDeletion != 0 {
 		r.Deletion = p.deletion("row deletion")
 	}
-	p.rowColumns(flags, columns, &r)
+	p.rowColumns(flags, columns, r)
 	if p.skip || p.failed() {
 		d.values, d.cells, d.deletions = d.values[:firstValue], d.cells[:firstCell], d.deletions[:firstDeletion]
 		return nil
@@ -245,8 +267,8 @@ func (p *parser) row(flags byte, columns []columnRef, static bool) *Row {
 		d.values = d.values[:firstValue]
 		return nil
 	}
-	d.rows = append(d.rows, r)
-	return &d.rows[len(d.rows)-1]
+	d.rows = d.rows[:n+1]
+	return r
 }
 
 // rowColumns parses the cells of a row, and the subset of the columns that has them.
@@ -254,8 +276,15 @@ func (p *parser) rowColumns(flags byte, columns []columnRef, r *Row) {
 	n := len(columns)
 	switch {
 	case flags&rowAllColumns != 0:
-		for i := 0; i < n && !p.failed(); i++ {
-			p.column(flags, &columns[i], r)
+		for i := range columns {
+			if ref := &columns[i]; ref.multi {
+				p.complexColumn(flags, ref, r)
+			} else {
+				p.cell(ref, r)
+			}
+			if p.failed() {
+				return
+			}
 		}
 	case n < 64:
 		at := p.off
@@ -317,10 +346,15 @@ func (p *parser) largeSubset(n int) []bool {
 
 // column parses what a row has of one column.
 func (p *parser) column(flags byte, ref *columnRef, r *Row) {
-	if !ref.multi {
+	if ref.multi {
+		p.complexColumn(flags, ref, r)
+	} else {
 		p.cell(ref, r)
-		return
 	}
+}
+
+// complexColumn parses what a row has of a multi-cell column.
+func (p *parser) complexColumn(flags byte, ref *columnRef, r *Row) {
 	deletion := LiveDeletion
 	if flags&rowComplexDeletion != 0 {
 		deletion = p.deletion("deletion of a multi-cell column")
@@ -337,30 +371,42 @@ func (p *parser) column(flags byte, ref *columnRef, r *Row) {
 	}
 }
 
-// cell parses one cell.
+// cell parses one cell, in its place among the decoder's cells. ref.multi says that it has a path.
 func (p *parser) cell(ref *columnRef, r *Row) {
+	if p.off >= len(p.b) {
+		p.short("flags of a cell", 1)
+		return
+	}
 	at := p.off
-	flags := p.u8("flags of a cell")
+	flags := p.b[at]
+	p.off++
 	if flags&^cellKnown != 0 || flags&(cellDeleted|cellExpiring) == cellDeleted|cellExpiring {
 		p.fail(at, "flags of a cell", fmt.Sprintf("found 0x%02x, with bits that a cell cannot have", flags))
 		return
 	}
-	c := Cell{Column: ref.index, LocalTime: NoDeletionTime}
+	d := p.d
+	n := len(d.cells)
+	d.cells = slices.Grow(d.cells, 1)
+	c := &d.cells[:n+1][n]
+	c.Column = ref.index
 	if flags&cellRowTimestamp != 0 {
 		c.Timestamp = r.Liveness.Timestamp
 	} else {
 		c.Timestamp = p.timestamp("timestamp of a cell")
 	}
 	switch {
+	case flags&(cellRowTTL|cellExpiring|cellDeleted) == 0:
+		c.LocalTime, c.TTL = NoDeletionTime, 0
 	case flags&cellRowTTL != 0:
 		c.LocalTime, c.TTL = r.Liveness.ExpiresAt, r.Liveness.TTL
 	case flags&cellExpiring != 0:
 		time := p.time("expiry of a cell")
 		c.TTL = p.ttl("ttl of a cell")
 		c.LocalTime = p.expiry(time, c.TTL)
-	case flags&cellDeleted != 0:
-		c.LocalTime = p.time("deletion time of a cell")
+	default:
+		c.LocalTime, c.TTL = p.time("deletion time of a cell"), 0
 	}
+	c.Path = nil
 	if ref.multi {
 		c.Path = p.vbytes("path of a cell")
 	}
@@ -372,11 +418,12 @@ func (p *parser) cell(ref *columnRef, r *Row) {
 	default:
 		c.Value = p.bytes(ref.fixed, "value of a cell")
 	}
-	if flags&cellDeleted != 0 {
-		c.Deleted, c.Value = true, nil
+	c.Deleted = flags&cellDeleted != 0
+	if c.Deleted {
+		c.Value = nil
 	}
 	if !p.skip && !ref.leavesOut(c.Timestamp) {
-		p.d.cells = append(p.d.cells, c)
+		d.cells = d.cells[:n+1]
 	}
 }
 

@@ -409,7 +409,7 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 		return nil, 0, r.readError(at, "entry", err)
 	}
 	size, crc := binary.BigEndian.Uint32(h), binary.BigEndian.Uint32(h[4:])
-	running := crc32.ChecksumIEEE(h[:4])
+	running := checksum(0, h[:4])
 	if crc != running {
 		return nil, 0, damaged("checksum of the entry's size", hex32(running), hex32(crc))
 	}
@@ -428,7 +428,7 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 		return nil, 0, r.readError(at, "entry", err)
 	}
 	payload = b[:n:n]
-	if want, found := crc32.Update(running, crc32.IEEETable, payload), binary.BigEndian.Uint32(b[n:]); want != found {
+	if want, found := checksum(running, payload), binary.BigEndian.Uint32(b[n:]); want != found {
 		return payload, r.next, &DamagedError{File: r.file, Offset: s.at(offset), What: "checksum of the entry's payload",
 			Expected: hex32(want), Found: hex32(found), Resumable: true, Hint: "this entry is lost on this node, the next ones are readable"}
 	}
