@@ -92,7 +92,7 @@ func avroStatics(t *Table) bool {
 	return len(t.StaticColumns()) > 0 || slices.ContainsFunc(t.Dropped, func(d DroppedColumn) bool { return d.Kind == Static })
 }
 
-// avroType is a type as Avro names it, and its logical type if it has one that readers take.
+// avroType is a native type as Avro names it, and its logical type if it has one that readers take.
 func avroType(k Kind) (name, logical string) {
 	switch k {
 	case KindASCII, KindText, KindInet, KindDecimal, KindVarint, KindDuration:
@@ -171,27 +171,26 @@ func (w *avroWriter) text(s string) func() { return func() { w.WriteString(s) } 
 func (w *avroWriter) columns(t *Table, columns []Column) {
 	for i := range columns {
 		c := &columns[i]
-		name := AvroName(c.Name)
-		w.begin(name)
-		typ := func() {
-			avro, logical := avroType(c.Type.Kind)
-			w.WriteString(`{"type":"` + avro + `"`)
-			if logical != "" {
-				w.WriteString(`,"logicalType":"` + logical + `"`)
-			}
-			w.WriteString(`,"cql":` + jsonText(c.Type.CQL()) + `}`)
-		}
-		if avroNullable(t, c) {
-			w.nullableType(typ)
-		} else {
-			w.WriteString(`,"type":`)
-			typ()
-		}
-		if name != c.Name {
-			w.WriteString(`,"cql.name":` + jsonText(c.Name))
-		}
-		w.WriteByte('}')
+		w.named(c.Name, c.Type, avroNullable(t, c), w.namespace)
 	}
+}
+
+// named writes a field that has the name and the value of a column, or of a field of a user type. Records in its type are
+// in the namespace that the name makes of that of the record around it.
+func (w *avroWriter) named(name string, t *Type, nullable bool, namespace string) {
+	field := AvroName(name)
+	w.begin(field)
+	typ := func() { w.value(t, namespace+"."+field) }
+	if nullable {
+		w.nullableType(typ)
+	} else {
+		w.WriteString(`,"type":`)
+		typ()
+	}
+	if field != name {
+		w.WriteString(`,"cql.name":` + jsonText(name))
+	}
+	w.WriteByte('}')
 }
 
 func jsonText(s string) string {

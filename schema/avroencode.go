@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,25 +13,57 @@ import (
 // maxAvroNumber is the greatest length of a varint or decimal with a datum, in bytes.
 const maxAvroNumber = 256 << 10
 
-// AppendAvro appends the datum of a value of a native type, as the type's schema in [AvroValueSchema] has it and without
-// the index of a union. The value is not null. Of empty values only those of text, ascii and blob have a datum: Cassandra
-// allows an empty int, Avro does not. In text each byte that is not part of UTF-8 becomes U+FFFD: Cassandra lets some such
-// text pass (UTF8Serializer.UTF8Validator), Avro's readers do not. After an error dst is unchanged but for its capacity.
+// AppendAvro appends the datum of a value, as the type's schema in [AvroValueSchema] has it and without the index of a
+// union. The value is not null. Of empty values only those of text, ascii, blob, tuples and user types have a datum:
+// Cassandra allows an empty int, Avro does not. Within other values those without are null. In text each byte that is not
+// part of UTF-8 becomes U+FFFD: Cassandra lets some such text pass (UTF8Serializer.UTF8Validator), Avro's readers do not.
+// After an error dst is unchanged but for its capacity.
 //
 // It allocates nothing beyond dst, but for decimals and varints of more than 64 bits. Those of more than 256 KiB are
 // refused: their digits would not fit into a Kafka record, and take seconds to compute.
 func (t *Type) AppendAvro(dst, value []byte) ([]byte, error) {
+	out, err := t.appendAvro(dst, value, avroNesting{})
+	if err != nil {
+		return dst, err
+	}
+	return out, nil
+}
+
+// avroNesting says where a value stands: in how many others, and whether in a key. What a key is made of is never
+// replaced or left out: it could be another row's then.
+type avroNesting struct {
+	depth int
+	key   bool
+}
+
+// emptyInAvro reports whether an empty value has a datum.
+func (t *Type) emptyInAvro() bool {
+	switch t.Kind {
+	case KindText, KindASCII, KindBlob, KindTuple, KindUDT:
+		return true
+	}
+	return false
+}
+
+// appendAvro is AppendAvro for a value in others. After an error what it appended is of no use.
+func (t *Type) appendAvro(dst, value []byte, n avroNesting) ([]byte, error) {
+	switch {
+	case len(value) == 0 && (!t.emptyInAvro() || n.key && !t.Native()):
+		return dst, fmt.Errorf("an empty %s has no form in Avro", t.CQL())
+	case !t.Native():
+		return t.appendAvroParts(dst, value, n)
+	}
 	switch t.Kind {
 	case KindASCII, KindText:
-		if !utf8.Valid(value) {
-			return appendAvroString(dst, string([]rune(string(value)))), nil
+		switch {
+		case utf8.Valid(value):
+			return appendAvroBytes(dst, value), nil
+		case n.key:
+			return dst, errors.New("a text of the key is no UTF-8, which Avro's strings are")
 		}
-		return appendAvroBytes(dst, value), nil
+		return appendAvroString(dst, string([]rune(string(value)))), nil
 	case KindBlob:
 		return appendAvroBytes(dst, value), nil
-	}
-	if len(value) == 0 {
-		return dst, fmt.Errorf("an empty %s has no form in Avro", t.CQL())
 	}
 	if t.Kind == KindCounter {
 		if len(value) != 8 {
@@ -81,13 +114,13 @@ func (t *Type) AppendAvro(dst, value []byte) ([]byte, error) {
 	default:
 		return dst, fmt.Errorf("values of type %s have no form in Avro yet", t.CQL())
 	}
-	n := len(out) - len(dst) - 1
-	if n < 64 {
-		out[len(dst)] = byte(n) << 1
+	length := len(out) - len(dst) - 1
+	if length < 64 {
+		out[len(dst)] = byte(length) << 1
 		return out, nil
 	}
-	var length [binary.MaxVarintLen64]byte
-	return slices.Replace(out, len(dst), len(dst)+1, binary.AppendVarint(length[:0], int64(n))...), nil
+	var room [binary.MaxVarintLen64]byte
+	return slices.Replace(out, len(dst), len(dst)+1, binary.AppendVarint(room[:0], int64(length))...), nil
 }
 
 // appendAvro writes a duration as months, days and nanoseconds, all three, which CQL reads: -1mo2d3ns. The sign is that

@@ -112,7 +112,13 @@ func TestAppendAvroRefuses(t *testing.T) {
 		{"duration", "ff 00 00", "duration"},
 		{"varint", strings.Repeat("01", 256<<10+1), "at most 262144"},
 		{"empty", "00", "expected none"},
-		{"list<int>", "00", "list<int>"},
+		{"list<int>", "00", "expected its size"},
+		{"list<int>", "00000001 00000004 0000", "element 0 of a list"},
+		{"map<int, text>", "00000001 00000003 010203 00000000", "key 0 of a map: a int has 3 bytes"},
+		{"map<text, int>", "00000001 ffffffff 00000000", "key 0 of a map: it is null"},
+		{"tuple<int, uuid>", "00000004 00000001 00000001 00", "field 1 of a tuple"},
+		{"vector<int, 2>", "00000001", "expected 8"},
+		{"frozen<list<counter>>", "00000001 00000001 00", "expected 8"},
 	} {
 		typ, err := ParseType(test.typ, nil)
 		if err != nil {

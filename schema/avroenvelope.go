@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"unicode/utf8"
 )
 
 // avroConnector is source.connector: readers of Debezium's envelope look up by it what kind of source it is.
@@ -82,16 +81,11 @@ func (e *AvroEncoder) AppendKey(dst []byte, partition, clustering [][]byte, stat
 		if value == nil {
 			return dst, e.failColumn(i, errors.New("expected a value of the key, found null"))
 		}
-		typ := t.Columns[i].Type
-		if typ.emptyInAvro() && typ.Kind != KindBlob && !utf8.Valid(value) {
-			// Replaced, it could be the key of another row.
-			return dst, e.failColumn(i, errors.New("a text of the key is no UTF-8, which Avro's strings are"))
-		}
 		if e.nullable[i] {
 			out = append(out, avroValue)
 		}
 		var err error
-		if out, err = typ.AppendAvro(out, value); err != nil {
+		if out, err = t.Columns[i].Type.appendAvro(out, value, avroNesting{key: true}); err != nil {
 			return dst, e.failColumn(i, err)
 		}
 	}
@@ -99,7 +93,7 @@ func (e *AvroEncoder) AppendKey(dst []byte, partition, clustering [][]byte, stat
 }
 
 // AppendImage appends a record Value: the key, and the other columns' values from image, which has an element for each
-// of Table.Columns. Nil is null. So is an empty value, but of the types text, ascii and blob: Avro has no empty int.
+// of Table.Columns. Nil is null. So is an empty value of a type of which Avro has none: see [Type.AppendAvro].
 func (e *AvroEncoder) AppendImage(dst []byte, partition, clustering [][]byte, static bool, image [][]byte) ([]byte, error) {
 	t := e.table
 	if len(image) != len(t.Columns) {
@@ -111,20 +105,11 @@ func (e *AvroEncoder) AppendImage(dst []byte, partition, clustering [][]byte, st
 	}
 	for i := t.clustering; i < len(image); i++ {
 		value, typ := image[i], t.Columns[i].Type
-		if value == nil || len(value) == 0 && !typ.emptyInAvro() {
-			out = append(out, avroNull)
-			continue
-		}
-		if out, err = typ.AppendAvro(append(out, avroValue), value); err != nil {
+		if out, err = typ.appendAvroNullable(out, value, avroNesting{}); err != nil {
 			return dst, e.failColumn(i, err)
 		}
 	}
 	return out, nil
-}
-
-// emptyInAvro reports whether an empty value has a datum.
-func (t *Type) emptyInAvro() bool {
-	return t.Kind == KindText || t.Kind == KindASCII || t.Kind == KindBlob
 }
 
 // AvroEnvelope is one event, the value of a record of a clean topic.

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// This file and comparablenumber.go hold the byte-comparable form of values. State keys are made of it, so it is
+// This file, comparablenumber.go and comparableparts.go hold the byte-comparable form of values. State keys are made of it, so it is
 // never to change: a different form for a type would be a different state.
 //
 // Of two values of one type, the forms compare (as unsigned bytes, bytes.Compare) as Cassandra's comparator of the
@@ -54,10 +54,15 @@ import (
 // and then e as an integer as above, then two digits a byte, d1*10 + d2 + 1 and so on (an odd digit at the end stands
 // before a 0), without zeros at the end, and then 00.
 //
-// For a clustering column in descending order all bytes are inverted. Duration and counter cannot be part of a key and
-// have no form.
+// A list, set, map, tuple, user type or vector is the forms of its parts, those of a map being keys and values by turns,
+// and then 00. Of a tuple or user type, fields that are null and have none behind them that is not are left out: so the
+// form of a value does not depend on how many fields its type has got since.
+//
+// For a clustering column in descending order all bytes are inverted. Durations, counters and values of custom types
+// cannot be part of a key and have no form.
 
 const (
+	formEnd   = 0x00 // behind the last part of a value that has parts
 	formNull  = 0x01
 	formEmpty = 0x02
 	formValue = 0x03
@@ -67,13 +72,13 @@ const (
 // the time that the conversion to decimal digits takes.
 const maxComparableNumber = math.MaxUint16
 
-// AppendComparable appends the byte-comparable form of a value of a native type to dst: bytes.Compare orders forms as
+// AppendComparable appends the byte-comparable form of a value to dst: bytes.Compare orders forms as
 // Cassandra's comparator orders the values, and equal values have equal forms. A nil value is null, which comes before
 // the empty value and all others. desc gives the form for descending order. The form says where it ends, so several
 // can be appended one after another. After an error dst is unchanged but for its capacity.
 func (t *Type) AppendComparable(dst, value []byte, desc bool) ([]byte, error) {
 	start := len(dst)
-	out, err := t.appendComparable(dst, value)
+	out, err := t.appendComparable(dst, value, 0)
 	if err != nil {
 		return dst, err
 	}
@@ -83,8 +88,10 @@ func (t *Type) AppendComparable(dst, value []byte, desc bool) ([]byte, error) {
 	return out, nil
 }
 
-func (t *Type) appendComparable(dst, value []byte) ([]byte, error) {
-	if !t.Native() || t.Kind == KindCounter || t.Kind == KindDuration {
+// appendComparable appends the form of a value within depth others.
+func (t *Type) appendComparable(dst, value []byte, depth int) ([]byte, error) {
+	switch t.Kind {
+	case KindCounter, KindCustom, KindDuration:
 		return nil, fmt.Errorf("a value of type %s cannot be part of a key", t.CQL())
 	}
 	if value == nil {
@@ -92,6 +99,9 @@ func (t *Type) appendComparable(dst, value []byte) ([]byte, error) {
 	}
 	if len(value) == 0 {
 		return append(dst, formEmpty), nil
+	}
+	if !t.Native() {
+		return t.appendComparableParts(append(dst, formValue), value, depth)
 	}
 	if err := t.checkLength(value); err != nil {
 		return nil, err

@@ -22,10 +22,16 @@ func TestUnsupported(t *testing.T) {
 		{nil, []string{"compound", "super"}, false, []string{"COMPACT STORAGE"}},
 		{nil, compound, true, []string{"materialized view"}},
 	}
-	for _, typ := range append(unsupportedTypes, nativeTypes["empty"],
-		&Type{Kind: KindUDT, Name: "place", Frozen: true}, &Type{Kind: KindMap, Frozen: true, Elems: []*Type{{Kind: KindInt}, {Kind: KindInt}}}) {
+	for _, typ := range append(unsupportedTypes, nativeTypes["empty"], mustType(t, "list<int>"), mustType(t, "vector<frozen<tuple<'x'>>, 2>"),
+		mustType(t, "frozen<map<int, counter>>")) {
 		cases = append(cases, unsupported{regular(typ), compound, false, []string{`"The Value"`, typ.CQL()}})
 	}
+	// User types that have the one before twice.
+	deep := &Type{Kind: KindInt}
+	for range 60 {
+		deep = &Type{Kind: KindUDT, Name: "deep", Frozen: true, Fields: []string{"a", "b"}, Elems: []*Type{deep, deep}}
+	}
+	cases = append(cases, unsupported{regular(deep), compound, false, []string{`"The Value"`, "too long"}})
 	for _, c := range cases {
 		table := *keyTable(t, 1, c.columns...)
 		table.Flags, table.View = c.flags, c.view
@@ -34,7 +40,8 @@ func TestUnsupported(t *testing.T) {
 			t.Errorf("flags %v, view %v, columns %v: %q does not name %q", c.flags, c.view, c.columns, reason, c.want)
 		}
 	}
-	for _, typ := range valueTypes {
+	for _, typ := range append(valueTypes, mustType(t, "frozen<map<int, list<text>>>"), mustType(t, "tuple<int, frozen<set<uuid>>>"),
+		mustType(t, "vector<float, 3>"), &Type{Kind: KindUDT, Name: "place", Frozen: true, Fields: []string{"a"}, Elems: []*Type{{Kind: KindInt}}}) {
 		if reason := keyTable(t, 1, regular(typ)...).Unsupported(); reason != "" {
 			t.Errorf("%s: %s", typ.CQL(), reason)
 		}
