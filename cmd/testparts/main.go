@@ -15,16 +15,18 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"cassdelta/internal/differential"
 	"cassdelta/internal/testparts"
 	"cassdelta/internal/testparts/recorder"
 )
 
 type cli struct {
-	Cluster  clusterCmd  `cmd:"" help:"Run a Cassandra cluster with CDC on until Ctrl-C."`
-	Kafka    kafkaCmd    `cmd:"" help:"Run a Kafka broker until Ctrl-C."`
-	Registry registryCmd `cmd:"" help:"Run a schema registry until Ctrl-C."`
-	Record   recordCmd   `cmd:"" help:"Run a workload on a cluster and record its commit log segments."`
-	Fetch    fetchCmd    `cmd:"" help:"Download the servers that are not yet in the cache."`
+	Cluster      clusterCmd      `cmd:"" help:"Run a Cassandra cluster with CDC on until Ctrl-C."`
+	Kafka        kafkaCmd        `cmd:"" help:"Run a Kafka broker until Ctrl-C."`
+	Registry     registryCmd     `cmd:"" help:"Run a schema registry until Ctrl-C."`
+	Record       recordCmd       `cmd:"" help:"Run a workload on a cluster and record its commit log segments."`
+	Differential differentialCmd `cmd:"" help:"Compare the commit log reader with Cassandra's own on random writes to real nodes."`
+	Fetch        fetchCmd        `cmd:"" help:"Download the servers that are not yet in the cache."`
 }
 
 func main() {
@@ -34,7 +36,11 @@ func main() {
 		kong.Name("testparts"),
 		kong.Description("Servers for tests of cassdelta, from Maven Central, on loopback addresses."),
 		kong.UsageOnError(),
-		kong.Vars{"recordings": recordingNames()},
+		kong.Vars{
+			"recordings": recordingNames(),
+			"versions":   strings.Join(differential.VersionNames(), ", "),
+			"forms":      strings.Join(differential.FormNames(), ", "),
+		},
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
 }

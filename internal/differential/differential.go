@@ -1,0 +1,170 @@
+// Package differential compares two readers of commit logs: package commitlog, and Cassandra's own CommitLogReader. It
+// starts a real node, makes random tables and writes to them, stops the node, and has both readers print the same
+// segments in the form of "cassdelta segment dump --json". Every line must be the same, byte for byte.
+//
+// # Variants
+//
+// A [Variant] is a version of Cassandra and a form of the commit log's sections. Both readers read what the version
+// itself has written; the program that drives Cassandra's reader (folder oracle) is compiled against the version's jars.
+//
+// # Workload
+//
+// Schema and writes follow from a seed, but for the time of day. The tables have columns of every native type,
+// collections frozen and not, nested types, user types, tuples and vectors (5.0), statics, keys of several columns in
+// both orders, more than 64 columns, more than 32 clustering columns, counters, COMPACT STORAGE, names that need
+// quotes, and materialized views. Columns are dropped and added again on the way. Values are put together as bytes, so
+// that empty ones and unusual forms occur. Writes are inserts, updates and deletions of all kinds, with time stamps up
+// to the extremes and with TTLs, single, conditional and in batches over several tables; now and then a value takes up
+// most of what a segment allows.
+package differential
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
+
+	"cassdelta/internal/testparts"
+)
+
+// Options say what [Run] does.
+type Options struct {
+	Variant Variant
+	Seed    uint64
+	// Mutations is the least number of mutations that are written.
+	Mutations int
+	// Dir gets everything that the run writes. It is removed if both readers agree.
+	Dir string
+}
+
+// Result is what a run has found.
+type Result struct {
+	// Release is Cassandra's version, such as 5.0.6; LogVersion that of the commit log.
+	Release    string
+	LogVersion string
+	Comparison
+	Took time.Duration
+}
+
+// keyspace is that of all tables.
+const keyspace = "Differential"
+
+// Run compares the readers on one variant.
+func Run(ctx context.Context, o Options) (Result, error) {
+	start := time.Now()
+	r, err := run(ctx, o)
+	r.Took = time.Since(start)
+	if err != nil {
+		return r, fmt.Errorf("%s, seed %d: %w\nthe folder is kept: %s", o.Variant.Name(), o.Seed, err, o.Dir)
+	}
+	if r.Differences == 0 {
+		err = os.RemoveAll(o.Dir)
+	}
+	return r, err
+}
+
+func run(ctx context.Context, o Options) (Result, error) {
+	var r Result
+	cluster, err := testparts.StartCassandra(ctx, testparts.CassandraOptions{
+		Version: o.Variant.version.cassandra, Dir: o.Dir, CDC: true, ExtraYAML: o.Variant.yamlSettings(),
+	})
+	if err != nil {
+		return r, err
+	}
+	defer cluster.Close()
+	node := cluster.Nodes[0]
+	s := segments{
+		dir: node.CDCRawDir(), schema: filepath.Join(o.Dir, "schema.cql"), keyspace: keyspace,
+		config: filepath.Join(node.Dir, "conf", "cassandra.yaml"),
+	}
+	if r.Release, err = work(ctx, node, o, s.schema); err != nil {
+		return r, err
+	}
+	if err := node.Stop(ctx); err != nil {
+		return r, err
+	}
+	if r.Comparison, err = compareReaders(ctx, "cassandra-"+o.Variant.version.cassandra, s); err != nil {
+		return r, err
+	}
+	if r.Mutations < o.Mutations*9/10 {
+		return r, fmt.Errorf("%d mutations are in the log, expected %d: segments are missing", r.Mutations, o.Mutations)
+	}
+	files, err := filepath.Glob(filepath.Join(s.dir, "CommitLog-*.log"))
+	if err != nil {
+		return r, err
+	}
+	r.LogVersion = strings.Split(filepath.Base(files[0]), "-")[1]
+	return r, nil
+}
+
+// work writes to the node, and then its schema to a file.
+func work(ctx context.Context, node *testparts.Node, o Options, schemaFile string) (release string, err error) {
+	s, err := node.Session()
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	if err := s.Query("SELECT release_version FROM system.local").ScanContext(ctx, &release); err != nil {
+		return "", err
+	}
+	clients := make([]*client, writers)
+	prepared := &preparedIDs{byCQL: map[string][]byte{}}
+	for i := range clients {
+		if clients[i], err = dial(ctx, net.JoinHostPort(node.Addr, strconv.Itoa(node.CQLPort)), prepared); err != nil {
+			return "", err
+		}
+		defer clients[i].close()
+	}
+	g := newGenerator(o.Variant, o.Seed)
+	statements := g.makeSchema()
+	for i := range phases {
+		for _, cql := range statements {
+			if err := exec(ctx, s, cql); err != nil {
+				return "", err
+			}
+		}
+		if err := phase(ctx, clients, g, o.Mutations/phases+1); err != nil {
+			return "", err
+		}
+		if i < phases-1 {
+			statements = g.alter()
+		}
+	}
+	return release, describe(ctx, s, schemaFile)
+}
+
+func newGenerator(v Variant, seed uint64) *generator {
+	h := fnv.New64a()
+	h.Write([]byte(v.Name()))
+	return &generator{
+		rng:      rand.New(rand.NewPCG(seed, h.Sum64())),
+		keyspace: keyspace,
+		vectors:  v.version.vectors,
+		views:    true,
+		maxTTL:   v.version.maxTTL,
+		maxBlob:  420 << 10, // segments are of 1 MiB, mutations at most half of that
+		now:      func() int64 { return time.Now().UnixMicro() },
+	}
+}
+
+// describe writes the definitions of the keyspace, with ids and dropped columns.
+func describe(ctx context.Context, s *gocql.Session, file string) error {
+	var b strings.Builder
+	iter := s.Query(fmt.Sprintf("DESCRIBE KEYSPACE %s WITH INTERNALS", quote(keyspace))).IterContext(ctx)
+	var ks, kind, name, statement string
+	for iter.Scan(&ks, &kind, &name, &statement) {
+		fmt.Fprintf(&b, "%s\n\n", strings.TrimSpace(statement))
+	}
+	if err := iter.Close(); err != nil {
+		return fmt.Errorf("describe the keyspace: %w", err)
+	}
+	return os.WriteFile(file, []byte(b.String()), 0o644)
+}

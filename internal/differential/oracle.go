@@ -1,0 +1,82 @@
+package differential
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"cassdelta/internal/segment"
+	"cassdelta/internal/testparts"
+)
+
+//go:embed oracle
+var oracleSources embed.FS
+
+// segments are files to be read by both readers.
+type segments struct {
+	// dir holds them.
+	dir string
+	// schema is the path of a CQL file with the definitions of the keyspace.
+	schema   string
+	keyspace string
+	// config is the path of the cassandra.yaml that they were written with.
+	config string
+}
+
+// compareReaders reads segments with Cassandra's reader, of the part given, and with ours. An error of ours does not
+// stop it: what it did not read is counted as differences, and the error is quoted with them.
+func compareReaders(ctx context.Context, part string, s segments) (Comparison, error) {
+	sources, err := fs.Sub(oracleSources, "oracle")
+	if err != nil {
+		return Comparison{}, err
+	}
+	program, err := testparts.CompileJava(ctx, part, sources)
+	if err != nil {
+		return Comparison{}, err
+	}
+	files, err := filepath.Glob(filepath.Join(s.dir, "CommitLog-*.log"))
+	if err != nil {
+		return Comparison{}, err
+	}
+	if len(files) == 0 {
+		return Comparison{}, fmt.Errorf("%s holds no segments", s.dir)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := program.Command(ctx, "CommitLogDump", []string{"cassandra.config=file://" + s.config},
+		append([]string{s.schema, s.keyspace}, files...)...)
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	theirs, err := cmd.StdoutPipe()
+	if err != nil {
+		return Comparison{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return Comparison{}, err
+	}
+	ours, out := io.Pipe()
+	dumped := make(chan error, 1)
+	var notes bytes.Buffer
+	go func() {
+		err := segment.Dump(ctx, segment.Options{Paths: []string{s.dir}, Schema: s.schema, Keyspace: s.keyspace, JSON: true, Out: out, Notes: &notes})
+		out.Close()
+		dumped <- err
+	}()
+	c, err := compare(ours, theirs)
+	ours.Close()
+	if err != nil {
+		cancel()
+	}
+	if waitErr := cmd.Wait(); waitErr != nil && err == nil {
+		err = fmt.Errorf("Cassandra's reader: %w\n%s", waitErr, complaints.Bytes())
+	}
+	if dumpErr := <-dumped; dumpErr != nil && !errors.Is(dumpErr, io.ErrClosedPipe) {
+		c.differ("cassdelta's error: %v", dumpErr)
+	}
+	return c, err
+}

@@ -1,0 +1,227 @@
+package differential
+
+import (
+	"encoding/binary"
+	"math"
+	"unicode/utf8"
+
+	"cassdelta/schema"
+)
+
+// value draws a value of a type in the form that Cassandra stores: never null, now and then empty where it takes that.
+func (g *generator) value(t *schema.Type) []byte {
+	if g.chance(0.03) && t.Native() && t.Validate([]byte{}) == nil {
+		return []byte{}
+	}
+	return g.filled(t)
+}
+
+// filled is value for what is within another one, where Cassandra takes empty values for null at times, and fails.
+func (g *generator) filled(t *schema.Type) []byte {
+	switch t.Kind {
+	case schema.KindList, schema.KindSet:
+		n := g.small()
+		b := binary.BigEndian.AppendUint32(nil, uint32(n))
+		for range n {
+			b = appendSized(b, g.filled(t.Elems[0]))
+		}
+		return b
+	case schema.KindMap:
+		n := g.small()
+		b := binary.BigEndian.AppendUint32(nil, uint32(n))
+		for range n {
+			b = appendSized(b, g.filled(t.Elems[0]))
+			b = appendSized(b, g.filled(t.Elems[1]))
+		}
+		return b
+	case schema.KindTuple, schema.KindUDT:
+		// Fields at the end may be missing; others may be null.
+		n := len(t.Elems)
+		if g.chance(0.1) {
+			n = 1 + g.rng.IntN(n)
+		}
+		var b []byte
+		for _, e := range t.Elems[:n] {
+			if g.chance(0.15) {
+				b = appendSized(b, nil)
+			} else {
+				b = appendSized(b, g.filled(e))
+			}
+		}
+		return b
+	case schema.KindVector:
+		b := []byte{}
+		for range t.Dimension {
+			b = g.appendElement(b, t.Elems[0])
+		}
+		return b
+	}
+	return g.nativeValue(t.Kind)
+}
+
+// appendElement appends an element of a vector: bare if its type has a fixed length.
+func (g *generator) appendElement(b []byte, t *schema.Type) []byte {
+	fixed := t.FixedLength()
+	for {
+		v := g.filled(t)
+		if fixed < 0 {
+			return append(appendUvint(b, uint64(len(v))), v...)
+		}
+		if len(v) == fixed {
+			return append(b, v...)
+		}
+	}
+}
+
+// appendSized appends a value with its length before it, nil as null.
+func appendSized(b, v []byte) []byte {
+	if v == nil {
+		return binary.BigEndian.AppendUint32(b, math.MaxUint32)
+	}
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+}
+
+// appendUvint appends Cassandra's unsigned variable-length integer, of five bytes if it does not fit into two: the
+// values here are lengths.
+func appendUvint(b []byte, n uint64) []byte {
+	switch {
+	case n < 1<<7:
+		return append(b, byte(n))
+	case n < 1<<14:
+		return append(b, byte(n>>8)|0x80, byte(n))
+	}
+	return append(b, 0xf0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+}
+
+func (g *generator) nativeValue(kind schema.Kind) []byte {
+	switch kind {
+	case schema.KindASCII:
+		b := g.bytes(g.length())
+		for i := range b {
+			b[i] &= 0x7f
+		}
+		return b
+	case schema.KindText:
+		b := []byte{}
+		for range g.length() {
+			b = utf8.AppendRune(b, pick(g, []rune{'a', 'b', 'Z', 'é', 'ß', '漢', '🚲', 0, '\n', '"', '\'', rune(g.rng.IntN(0xd800))}))
+		}
+		return b
+	case schema.KindBlob:
+		return g.bytes(g.length())
+	case schema.KindBoolean:
+		return []byte{byte(g.rng.IntN(2))}
+	case schema.KindTinyint:
+		return g.bytes(1)
+	case schema.KindSmallint:
+		return g.integer(2)
+	case schema.KindInt, schema.KindDate:
+		return g.integer(4)
+	case schema.KindFloat:
+		return pick(g, [][]byte{g.bytes(4), {0, 0, 0, 0}, {0x80, 0, 0, 0}, {0x7f, 0xc0, 0, 0}, {0x7f, 0x80, 0, 0}})
+	case schema.KindDouble:
+		return pick(g, [][]byte{g.bytes(8), {7: 0}, {0x80, 7: 0}, {0x7f, 0xf8, 7: 0}, {0xff, 0xf0, 7: 0}})
+	case schema.KindBigint, schema.KindTimestamp:
+		return g.integer(8)
+	case schema.KindTime:
+		return binary.BigEndian.AppendUint64(nil, g.rng.Uint64N(86400e9))
+	case schema.KindUUID:
+		return g.bytes(16)
+	case schema.KindTimeuuid:
+		b := g.bytes(16)
+		b[6] = b[6]&0x0f | 0x10
+		b[8] = b[8]&0x3f | 0x80
+		return b
+	case schema.KindInet:
+		return g.bytes(pick(g, []int{4, 16}))
+	case schema.KindVarint:
+		return g.varint()
+	case schema.KindDecimal:
+		scale := g.rng.IntN(100) - 50
+		return append(binary.BigEndian.AppendUint32(nil, uint32(scale)), g.varint()...)
+	case schema.KindDuration:
+		return g.duration()
+	}
+	panic("no values of this kind are made")
+}
+
+// varint draws an integer of up to 20 bytes, not always in the shortest form.
+func (g *generator) varint() []byte {
+	if g.chance(0.1) {
+		return pick(g, [][]byte{{0}, {0xff, 0xff, 0xff}, {0, 0, 1}, {0x80}, {0x7f}})
+	}
+	return g.bytes(1 + g.rng.IntN(pick(g, []int{2, 4, 20})))
+}
+
+// duration draws months, days and nanoseconds, which must all have one sign.
+func (g *generator) duration() []byte {
+	months, days, nanos := g.rng.Int64N(1<<31), g.rng.Int64N(1<<31), g.rng.Int64()
+	if g.chance(0.7) {
+		months, days, nanos = months%12, days%31, nanos%1e6
+	}
+	if g.chance(0.5) {
+		months, days, nanos = -months, -days, -nanos
+	}
+	var b []byte
+	for _, v := range []int64{months, days, nanos} {
+		b = appendSvint(b, v)
+	}
+	return b
+}
+
+// appendSvint appends Cassandra's signed variable-length integer in the shortest form, which is the only one that
+// durations are compared in.
+func appendSvint(b []byte, v int64) []byte {
+	n := uint64(v)<<1 ^ uint64(v>>63)
+	extra := 0
+	for extra < 8 && n >= 1<<(7*(extra+1)) {
+		extra++
+	}
+	if extra == 8 {
+		return binary.BigEndian.AppendUint64(append(b, 0xff), n)
+	}
+	first := len(b)
+	for i := extra; i >= 0; i-- {
+		b = append(b, byte(n>>(8*i)))
+	}
+	b[first] |= ^byte(0xff >> extra)
+	return b
+}
+
+// integer draws a number of size bytes: small, extreme or any.
+func (g *generator) integer(size int) []byte {
+	var b [8]byte
+	n := g.rng.Int64()
+	switch g.rng.IntN(4) {
+	case 0:
+		n = int64(g.rng.IntN(21) - 10)
+	case 1:
+		n = pick(g, []int64{math.MinInt64, math.MaxInt64}) >> (64 - 8*size)
+	}
+	binary.BigEndian.PutUint64(b[:], uint64(n))
+	return append([]byte{}, b[8-size:]...)
+}
+
+func (g *generator) bytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(g.rng.Uint32())
+	}
+	return b
+}
+
+// length draws the length of a text: mostly short, one in fifty beyond what one byte of a length can say.
+func (g *generator) length() int {
+	if g.chance(0.02) {
+		return 100 + g.rng.IntN(400)
+	}
+	return g.rng.IntN(12)
+}
+
+// small draws the number of elements of a collection.
+func (g *generator) small() int {
+	if g.chance(0.02) {
+		return 10 + g.rng.IntN(60)
+	}
+	return g.rng.IntN(4)
+}
