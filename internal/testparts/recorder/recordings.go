@@ -45,6 +45,24 @@ func Recordings() []Spec {
 			},
 		},
 		{
+			Name:    "nested-4.0",
+			About:   "collections, tuples, user types and counters, in one another, whole and by element",
+			Files:   []string{"nested.cql"},
+			Cluster: testparts.CassandraOptions{Version: "4.0"},
+		},
+		{
+			Name:    "nested-4.1",
+			About:   "collections, tuples, user types and counters, in one another, whole and by element",
+			Files:   []string{"nested.cql"},
+			Cluster: testparts.CassandraOptions{Version: "4.1"},
+		},
+		{
+			Name:    "nested-5.0",
+			About:   "collections, tuples, user types, vectors and counters, in one another, whole and by element",
+			Files:   []string{"nested.cql", "nested-5.0.cql"},
+			Cluster: testparts.CassandraOptions{Version: "5.0"},
+		},
+		{
 			Name:    "crash-5.0",
 			About:   "a node is killed in the midst of writes and started again",
 			Files:   []string{"crash.cql"},
