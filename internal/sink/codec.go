@@ -17,11 +17,13 @@ type codec struct {
 	columns []columnField
 }
 
-// columnField is a field of a record that is a column.
+// columnField is a field of a record that is a column, or a field of a user type or a tuple.
 type columnField struct {
 	field string // in Avro
 	name  string // in CQL
 	typ   *schema.Type
+	// nullable says that its type is a union with null.
+	nullable bool
 }
 
 // newCodec makes a codec of the JSON text of a schema, that of a key or an envelope.
@@ -38,9 +40,9 @@ func newCodec(text string) (*codec, error) {
 	c := &codec{}
 	fields, _ := image["fields"].([]any)
 	for _, f := range fields {
-		column, err := columnOf(f)
+		column, err := userTypes{}.fieldOf(f)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("schema: %w", err)
 		}
 		c.columns = append(c.columns, column)
 	}
@@ -83,24 +85,6 @@ func notNull(typ any) map[string]any {
 	return nil
 }
 
-func columnOf(field any) (columnField, error) {
-	object, _ := field.(map[string]any)
-	c := columnField{}
-	c.field, _ = object["name"].(string)
-	if c.name, _ = object["cql.name"].(string); c.name == "" {
-		c.name = c.field
-	}
-	cql, ok := notNull(object["type"])["cql"].(string)
-	if !ok {
-		return c, fmt.Errorf("schema: field %q has no attribute cql, the type of its column; it is not of a clean topic", c.field)
-	}
-	var err error
-	if c.typ, err = schema.ParseType(cql, func(string) *schema.Type { return nil }); err != nil {
-		return c, fmt.Errorf("schema: field %q: attribute cql: %w", c.field, err)
-	}
-	return c, nil
-}
-
 func dropLogicalTypes(v any) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -138,7 +122,11 @@ func (c *codec) image(record map[string]any) ([]Field, error) {
 	}
 	fields := make([]Field, len(c.columns))
 	for i, column := range c.columns {
-		value, err := cqlValue(column.typ, inUnion(record[column.field]))
+		datum := record[column.field]
+		if column.nullable {
+			datum = inUnion(datum)
+		}
+		value, err := cqlValue(column.typ, datum)
 		var text []byte
 		if err == nil {
 			text, err = column.typ.AppendJSON(nil, value)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"math/bits"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -13,8 +12,8 @@ import (
 	"cassdelta/schema"
 )
 
-// cqlValue turns a datum, as goavro gives it without logical types, back into CQL's binary form. It is the opposite of
-// [schema.Type.AppendAvro], and shares nothing with it.
+// cqlValue turns a datum, as goavro gives it without logical types, back into CQL's binary form; nested.go has what
+// others are nested in. It is the opposite of [schema.Type.AppendAvro], and shares nothing with it.
 func cqlValue(t *schema.Type, datum any) ([]byte, error) {
 	switch v := datum.(type) {
 	case nil:
@@ -60,6 +59,22 @@ func cqlValue(t *schema.Type, datum any) ([]byte, error) {
 		}
 	case string:
 		return cqlValueOfText(t, v)
+	case []any:
+		switch t.Kind {
+		case schema.KindList, schema.KindSet:
+			return cqlValueOfList(t, v)
+		case schema.KindMap:
+			return cqlValueOfEntries(t, v)
+		case schema.KindVector:
+			return cqlValueOfVector(t, v)
+		}
+	case map[string]any:
+		switch t.Kind {
+		case schema.KindMap:
+			return cqlValueOfMap(t, v)
+		case schema.KindTuple, schema.KindUDT:
+			return cqlValueOfRecord(t, v)
+		}
 	}
 	return nil, fmt.Errorf("expected the datum of a value of type %s, found %v of Go's type %T", t.CQL(), datum, datum)
 }
@@ -153,13 +168,8 @@ func durationOfText(text string) ([]byte, error) {
 	return value, nil
 }
 
-// appendVInt appends a signed number in Cassandra's variable length: zigzag, then as many leading ones in the first byte
-// as bytes follow it. Source: VIntCoding.writeVInt.
+// appendVInt appends a signed number in Cassandra's variable length: zigzag, then as [appendUVInt]. Source:
+// VIntCoding.writeVInt.
 func appendVInt(dst []byte, v int64) []byte {
-	u := uint64(v)<<1 ^ uint64(v>>63)
-	extra := min(max(0, bits.Len64(u)-1)/7, 8)
-	var b [9]byte
-	binary.BigEndian.PutUint64(b[1:], u)
-	b[8-extra] |= ^byte(0xff >> extra)
-	return append(dst, b[8-extra:]...)
+	return appendUVInt(dst, uint64(v)<<1^uint64(v>>63))
 }

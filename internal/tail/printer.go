@@ -10,7 +10,8 @@
 // The time is the write time of the change, in UTC. Then come the operation, the table, the primary key, and of a row
 // that is new or gone its values that are not null, of another what changed. At the end, in parentheses, is what is
 // out of the ordinary: a reason other than a write (ttl, truncate, drop), that a snapshot saw the row, that a row is
-// deleted of which nothing was seen before. Text is quoted, other values are not.
+// deleted of which nothing was seen before. Text is quoted; collections, tuples and user types are as in JSON; other values
+// are not quoted.
 //
 // # JSON lines
 //

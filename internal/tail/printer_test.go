@@ -19,7 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write the expected output in testdata anew")
 
-// field makes a field of a Go value, which the driver encodes; nil is null.
+// field makes a field of a Go value, which the driver encodes; nil is null. Of a type that others are nested in, it is
+// CQL's binary form.
 func field(t *testing.T, name, typ string, v any) sink.Field {
 	t.Helper()
 	f := sink.Field{Name: name}
@@ -27,7 +28,9 @@ func field(t *testing.T, name, typ string, v any) sink.Field {
 	if f.Type, err = schema.ParseType(typ, nil); err != nil {
 		t.Fatal(err)
 	}
-	if v != nil {
+	if value, ok := v.([]byte); ok && !f.Type.Native() {
+		f.Value = value
+	} else if v != nil {
 		info := map[string]gocql.Type{
 			"int": gocql.TypeInt, "text": gocql.TypeVarchar, "decimal": gocql.TypeDecimal, "timestamp": gocql.TypeTimestamp, "double": gocql.TypeDouble,
 			"float": gocql.TypeFloat, "blob": gocql.TypeBlob, "boolean": gocql.TypeBoolean, "bigint": gocql.TypeBigInt,
@@ -89,6 +92,11 @@ func changes(t *testing.T) []*sink.Change {
 	hostile := "\x1b[31mred\u009b\r\n\"quoted\" \u202eback"
 	odd := []sink.Field{field(t, "total (net)", "double", 1e10), field(t, "evil\x1b[2J", "float", inf32()), field(t, "raw", "blob", bytes.Repeat([]byte{0xab}, 40))}
 	calm := []sink.Field{field(t, "total (net)", "double", 0.1), field(t, "evil\x1b[2J", "float", float32(2)), field(t, "raw", "blob", []byte{})}
+	nested := func(tags, scores string) []sink.Field {
+		return []sink.Field{field(t, "tags", "set<text>", []byte(tags)), field(t, "scores", "map<text, frozen<list<int>>>", []byte(scores))}
+	}
+	few := nested("\x00\x00\x00\x01\x00\x00\x00\x03new", "\x00\x00\x00\x00")
+	more := nested("\x00\x00\x00\x02\x00\x00\x00\x03new\x00\x00\x00\x08\x1b[31mred", "\x00\x00\x00\x01\x00\x00\x00\x01a\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\x07")
 	static := []sink.Field{field(t, "customer", "int", 1), field(t, "number", "int", nil)}
 
 	list := []*sink.Change{
@@ -106,6 +114,7 @@ func changes(t *testing.T) []*sink.Change {
 		change("c", "mutation", true, static, nil, image("static values", nil, nil, nil)),
 		change("u", "mutation", true, key, image("", nil, nil, nil), image(long, hostile, inf.NewDec(7, -30), nil)),
 		change("u", "mutation", true, []sink.Field{field(t, "id", "text", "a b")}, calm, odd),
+		change("u", "mutation", true, key, few, more),
 	}
 	list[1].Time = time.Time{}
 	return list
