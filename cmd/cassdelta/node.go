@@ -30,21 +30,25 @@ const nodeTimeout = time.Minute
 func awaitNode(ctx context.Context, f *cassandraFlags, log *zap.Logger) (node, error) {
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
-	for told := false; ; told = true {
+	var last error
+	for {
 		n, err := findNode(ctx, f, log)
 		final, off := (*nodeError)(nil), (*cdcOffError)(nil)
 		if err == nil || errors.As(err, &final) || errors.As(err, &off) {
 			return n, err
 		}
-		if !told {
+		if last == nil {
 			log.Warn("waiting for a Cassandra node that answers", zap.Duration("timeout", nodeTimeout), zap.Error(err))
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err // and not the end of ctx, which would hide why it was waited for
 		}
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return node{}, ctx.Err()
 			}
-			return node{}, err
+			return node{}, last
 		case <-time.After(time.Second):
 		}
 	}
