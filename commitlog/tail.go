@@ -21,7 +21,8 @@ const (
 	// Durable reads what the node has flushed to disk: up to the offset in the segment's index file.
 	Durable Mode = iota
 	// Live reads up to the last valid sync marker in the page cache, at most 100 ms behind the node. An entry read
-	// this way can be lost on this node by a power failure.
+	// this way can be lost on this node by a power failure. A compressed or encrypted segment is written only when it is
+	// flushed, so it is not read earlier than in Durable mode.
 	Live
 )
 
@@ -38,6 +39,8 @@ type TailConfig struct {
 	Finished func(segment int64) bool
 	// Mode is Durable unless set.
 	Mode Mode
+	// Keys finds the keys of encrypted segments; nil if there are none.
+	Keys Keys
 	// Static says that no node writes to the directory any more (a copy, a recording): what cannot grow is finished,
 	// with or without a COMPLETED index, and nothing is waited for.
 	Static bool
@@ -110,10 +113,11 @@ type Item struct {
 // creates one segment ahead. A segment without an index file holds no CDC data that its node has flushed. It is waited
 // for as long as no later segment was synced, then passed, and looked at again as long as it is there.
 //
-// A Tail is for one goroutine. It holds one open file with a buffer of the size of its largest entry, whatever the
-// size of the directory.
+// A Tail is for one goroutine. It holds one open file with a buffer of the size of its largest entry (of its largest
+// section, if the segment is compressed or encrypted), whatever the size of the directory.
 type Tail struct {
 	c       TailConfig
+	keys    *keyring
 	watcher *fsnotify.Watcher // nil: polling only
 
 	segments map[int64]*tailSegment
@@ -192,7 +196,7 @@ func NewTail(c TailConfig) (*Tail, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("cdc_raw directory: %s is a file; set it to cdc_raw_directory of the node's cassandra.yaml", c.Dir)
 	}
-	t := &Tail{c: c, segments: map[int64]*tailSegment{}, foreign: map[string]bool{}, at: -1}
+	t := &Tail{c: c, keys: newKeyring(c.Keys), segments: map[int64]*tailSegment{}, foreign: map[string]bool{}, at: -1}
 	if w, err := fsnotify.NewWatcher(); err != nil {
 		c.Notice(fmt.Errorf("%s: cannot watch the directory, polling it every %v: %w", c.Dir, c.PollInterval, err))
 	} else if err := w.Add(c.Dir); err != nil {
@@ -207,8 +211,9 @@ func NewTail(c TailConfig) (*Tail, error) {
 // Poll yields the next item without waiting; ok is false if there is nothing more at the moment, which is the end of
 // the directory for a caller that does not follow it.
 //
-// An error says that the directory cannot be read, or that a segment in it has a form that this package does not read
-// ([*UnsupportedError]); nothing is skipped for it, and the next call tries again.
+// An error says that the directory cannot be read, that a segment in it has a form that this package does not read
+// ([*UnsupportedError]), or that its key is missing ([*KeyError]); nothing is skipped for it, and the next call tries
+// again.
 func (t *Tail) Poll() (item Item, ok bool, err error) {
 	for {
 		if t.at < 0 {
@@ -477,6 +482,7 @@ func (t *Tail) prepare(s *tailSegment) (readable bool, err error) {
 		}
 		s.file = f
 		s.reader = NewReader(f.Name(), f, 0)
+		s.reader.keys = t.keys
 		s.reader.SkipTo(s.read)
 	}
 	info, err := s.file.Stat()
