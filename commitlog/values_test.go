@@ -74,8 +74,23 @@ type tableCells struct {
 // rowCells are the newest cells of a row by column.
 type rowCells map[int]Cell
 
-// recordedCells decodes all segments of a recording, and gives the cells of the tables with cdc by full name.
+// recordedCells gives the cells of the tables with cdc that a recording holds, by full name.
 func recordedCells(t *testing.T, r *recording.Recording) map[string]*tableCells {
+	t.Helper()
+	found := map[string]*tableCells{}
+	eachRecorded(t, r, func(table *schema.Table) bool { return table.CDC && table.Unsupported() == "" }, func(u *Update) {
+		name := u.Table.FullName()
+		if found[name] == nil {
+			found[name] = &tableCells{table: u.Table, byKey: map[string]*rowCells{}, byForm: map[string]*rowCells{}}
+		}
+		found[name].add(t, u)
+	})
+	return found
+}
+
+// eachRecorded decodes all segments of a recording, and gives the updates of the tables that are wanted. The update is
+// valid during the call.
+func eachRecorded(t *testing.T, r *recording.Recording, wants func(*schema.Table) bool, f func(*Update)) {
 	t.Helper()
 	text, err := r.Schema()
 	if err != nil {
@@ -85,8 +100,7 @@ func recordedCells(t *testing.T, r *recording.Recording) map[string]*tableCells 
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoder := NewDecoder(parsed.Catalog(), func(table *schema.Table) bool { return table.CDC && table.Unsupported() == "" })
-	found := map[string]*tableCells{}
+	decoder := NewDecoder(parsed.Catalog(), wants)
 	for _, node := range r.Nodes {
 		dir := t.TempDir()
 		if err := r.Unpack(node.Name, recording.FinalMoment, dir); err != nil {
@@ -115,17 +129,11 @@ func recordedCells(t *testing.T, r *recording.Recording) map[string]*tableCells 
 				// The system's tables are not known, and are in no mutation with others.
 				_ = decoder.Decode(version, payload, position, &m)
 				for i := range m.Updates {
-					u := &m.Updates[i]
-					name := u.Table.FullName()
-					if found[name] == nil {
-						found[name] = &tableCells{table: u.Table, byKey: map[string]*rowCells{}, byForm: map[string]*rowCells{}}
-					}
-					found[name].add(t, u)
+					f(&m.Updates[i])
 				}
 			}
 		}
 	}
-	return found
 }
 
 func (c *tableCells) add(t *testing.T, u *Update) {
