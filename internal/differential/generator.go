@@ -160,8 +160,11 @@ func (g *generator) addTable(gr *group, t *table) *table {
 	}
 	for _, c := range t.clustering {
 		var values [][]byte
-		for range 12 {
-			values = append(values, g.value(c.typ))
+		for len(values) < 12 {
+			v := g.value(c.typ)
+			if len(v) > 0 || !t.compact { // which takes no empty ones
+				values = append(values, v)
+			}
 		}
 		t.values = append(t.values, values)
 	}

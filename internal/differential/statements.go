@@ -165,7 +165,7 @@ func (b *builder) insert(static bool) bool {
 	if static && len(columns) == 0 {
 		columns = b.t.statics
 	}
-	if b.t.compact && len(b.t.clustering) > 0 {
+	if b.t.compact && (len(b.t.clustering) > 0 || len(columns) == 0) {
 		columns = b.t.regulars // which must be written
 	}
 	for _, c := range columns {

@@ -99,7 +99,9 @@ final class Schemas
             }
             else if (cql.startsWith("/*", i))
             {
-                i = end(cql, "*/", i + 2);
+                int end = end(cql, "*/", i + 2);
+                all.addAll(statements(commentedOut(cql.substring(i + 2, end - 1))));
+                i = end;
             }
             else if (c == '\'' || c == '"')
             {
@@ -118,6 +120,18 @@ final class Schemas
             }
         }
         return all;
+    }
+
+    /**
+     * DESCRIBE puts tables with COMPACT STORAGE into comments, behind a warning that not all of them can be made again: it
+     * names the hidden clustering column of those that have no other.
+     */
+    private static String commentedOut(String comment)
+    {
+        int at = comment.indexOf("CREATE TABLE");
+        if (!comment.trim().startsWith("Warning: Table") || at < 0)
+            return "";
+        return comment.substring(at).replace("AND CLUSTERING ORDER BY (column1 ASC)", "");
     }
 
     /** The index of the last character of the next occurrence of mark, or of the file. */
