@@ -28,7 +28,7 @@ var (
 	testKeys = RawKeys{"testing:1": testKey}
 )
 
-// testForms are all forms but the plain one. Encryption is there with blocks so small that entries span them.
+// testForms are all forms but the plain one.
 var testForms = []testForm{
 	compressedForm("LZ4Compressor", encodeLZ4),
 	compressedForm("SnappyCompressor", func(b []byte) []byte { return s2.EncodeSnappy(nil, b) }),
@@ -36,13 +36,7 @@ var testForms = []testForm{
 	compressedForm("ZstdCompressor", encodeZstd),
 	compressedForm("NoopCompressor", bytes.Clone),
 	{"encrypted", fmt.Sprintf(`{"encCipher":"AES\/CBC\/PKCS5Padding","encKeyAlias":"testing:1","encIV":"%x"}`, testIV), func(b []byte) []byte {
-		body := binary.BigEndian.AppendUint32(nil, uint32(len(b)))
-		for len(b) > 0 {
-			n := min(100, len(b))
-			body = appendEncrypted(body, append(binary.BigEndian.AppendUint32(nil, uint32(n)), encodeLZ4(b[:n])...))
-			b = b[n:]
-		}
-		return body
+		return encryptedBody(testKey, b)
 	}},
 }
 
@@ -93,9 +87,20 @@ func encodeZstd(b []byte) []byte {
 	return w.EncodeAll(b, nil)
 }
 
+// encryptedBody makes the body of an encrypted section, of blocks so small that entries span them.
+func encryptedBody(key, b []byte) []byte {
+	body := binary.BigEndian.AppendUint32(nil, uint32(len(b)))
+	for len(b) > 0 {
+		n := min(100, len(b))
+		body = appendEncrypted(body, key, append(binary.BigEndian.AppendUint32(nil, uint32(n)), encodeLZ4(b[:n])...))
+		b = b[n:]
+	}
+	return body
+}
+
 // appendEncrypted appends an encrypted block.
-func appendEncrypted(dst, plain []byte) []byte {
-	block, err := aes.NewCipher(testKey)
+func appendEncrypted(dst, key, plain []byte) []byte {
+	block, err := aes.NewCipher(key)
 	if err != nil {
 		panic(err)
 	}
