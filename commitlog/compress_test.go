@@ -1,0 +1,170 @@
+package commitlog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+)
+
+// TestDecompress undoes each compressor for many lengths, and refuses every other length.
+func TestDecompress(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for _, f := range testForms[:len(testForms)-1] {
+		decompress := newDecompress("org.apache.cassandra.io.compress." + f.name)
+		for _, n := range []int{0, 1, 2, 14, 15, 16, 100, 269, 270, 271, 5000, 1 << 16, 1 << 20} {
+			for _, kinds := range []int{1, 3, 256} { // kinds of bytes: the fewer, the better it is compressed
+				plain := make([]byte, n)
+				for i := range plain {
+					plain[i] = byte(rnd.IntN(kinds))
+				}
+				src := f.body(plain)[4:]
+				out, err := decompress([]byte("before"), src, n)
+				if err != nil || string(out) != "before"+string(plain) {
+					t.Fatalf("%s: %d bytes of %d kinds: found %d, %v", f.name, n, kinds, len(out), err)
+				}
+				for _, wrong := range []int{0, n - 1, n + 1, 2*n + 1, n + 1<<30, math.MaxInt32} {
+					if wrong == n || wrong < 0 {
+						continue
+					}
+					if out, err := decompress(nil, src, wrong); err == nil {
+						t.Fatalf("%s: %d bytes were taken for %d: found %d", f.name, n, wrong, len(out))
+					}
+				}
+				if n == 0 || len(src) == 0 {
+					continue
+				}
+				if _, err := decompress(nil, src[:len(src)-1], n); err == nil {
+					t.Errorf("%s: %d bytes of %d kinds, cut: found no error", f.name, n, kinds)
+				}
+				if _, err := decompress(nil, append(bytes.Clone(src), 0xff), n); err == nil {
+					t.Errorf("%s: %d bytes of %d kinds and a byte more: found no error", f.name, n, kinds)
+				}
+			}
+		}
+	}
+}
+
+// TestEmptySections are the bytes that Cassandra's compressors make of nothing.
+func TestEmptySections(t *testing.T) {
+	for class, src := range map[string]string{
+		"LZ4Compressor": "\x00\x00\x00\x00\x00", "SnappyCompressor": "\x00", "DeflateCompressor": "", "NoopCompressor": "",
+		"ZstdCompressor": "\x28\xb5\x2f\xfd\x24\x00\x01\x00\x00\x99\xe9\xd8\x51",
+	} {
+		if out, err := newDecompress(class)(nil, []byte(src), 0); err != nil || len(out) != 0 {
+			t.Errorf("%s: found %d bytes, %v", class, len(out), err)
+		}
+	}
+}
+
+// TestLyingLengths: however long a section says it is, even twice and alike, it takes no more memory than its compressed
+// bytes can stand for.
+func TestLyingLengths(t *testing.T) {
+	const lie = math.MaxInt32 - 4096
+	random := make([]byte, 100<<10)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	zstdLie := encodeZstd(random)
+	// The size of the content has four bytes in this header, behind magic and descriptor.
+	binary.LittleEndian.PutUint32(zstdLie[5:], lie)
+	lies := map[string][]byte{
+		"LZ4Compressor":     binary.LittleEndian.AppendUint32(nil, lie),
+		"SnappyCompressor":  append(binary.AppendUvarint(nil, lie), random...),
+		"DeflateCompressor": encodeDeflate(random),
+		"ZstdCompressor":    zstdLie,
+		"NoopCompressor":    random,
+	}
+	lies["LZ4Compressor"] = append(lies["LZ4Compressor"], encodeLZ4(random)[4:]...)
+	for class, src := range lies {
+		// The first use of a decoder makes its tables.
+		_, _ = newDecompress(class)(nil, src, 10)
+		decompress := newDecompress(class)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := decompress(nil, src, lie)
+		runtime.ReadMemStats(&after)
+		if err == nil {
+			t.Errorf("%s: found no error", class)
+		}
+		if class == "LZ4Compressor" || class == "SnappyCompressor" || class == "ZstdCompressor" {
+			if !errors.Is(err, errTooShort) {
+				t.Errorf("%s: found %v", class, err)
+			}
+		}
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 16*uint64(len(src)) {
+			t.Errorf("%s: %d bytes took %d bytes of memory", class, len(src), grown)
+		}
+	}
+}
+
+// FuzzSections reads a segment with one section of arbitrary bytes in each form. It must come to one of the endings and
+// take no more memory than the section's bytes can stand for. plain says that the bytes are to be encrypted first, so
+// that what is behind the cipher is met.
+func FuzzSections(f *testing.F) {
+	for i := range testForms {
+		body := testForms[i].body(appendEntries(samplePayloads(5)))
+		f.Add(i, body, false, true, int64(0))
+		f.Add(i, body[:len(body)/2], false, false, int64(NoOffset))
+	}
+	for _, name := range formRecordings {
+		for _, r := range recordedForms(f, name, "final") {
+			d, err := r.reader().Header()
+			if err != nil {
+				f.Fatal(err)
+			}
+			for i := range testForms {
+				if r.form+"Compressor" == testForms[i].name {
+					end := binary.BigEndian.Uint32(r.b[d.Length:])
+					f.Add(i, r.b[d.Length+markerLen:min(int(end), fuzzSegment)], false, true, int64(0))
+				}
+			}
+		}
+	}
+	encrypted := len(testForms) - 1
+	entries := appendEntries(samplePayloads(5))
+	f.Add(encrypted, append(binary.BigEndian.AppendUint32(nil, uint32(len(entries))), encodeLZ4(entries)...), true, true, int64(0))
+	f.Fuzz(func(t *testing.T, form int, body []byte, plain, final bool, offset int64) {
+		if form < 0 || form >= len(testForms) {
+			return
+		}
+		if plain && form == encrypted && len(body) >= 4 {
+			body = appendEncrypted(bytes.Clone(body[:4]), testKey, body)
+		}
+		b := appendSection(buildHeaderWith(Version40, 1000, testForms[form].params), 1000, body)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r := formReader("CommitLog-7-1000.log", b, testKeys)
+		found := readForm(r, Limit{Final: final, Offset: offset})
+		runtime.ReadMemStats(&after)
+		var damage *DamagedError
+		var key *KeyError
+		switch {
+		case errors.As(found.err, &damage), errors.As(found.err, &key) && form == encrypted:
+		case found.err == ErrMore && !final, found.err == ErrFinished && final:
+		default:
+			t.Fatalf("the ending is %v", found.err)
+		}
+		if _, _, again := r.Next(); again == nil {
+			t.Fatalf("behind the ending %v comes an entry", found.err)
+		}
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > uint64(len(body))*4096+16<<20 {
+			t.Fatalf("%d bytes took %d bytes of memory", len(body), grown)
+		}
+	})
+}
+
+// appendEntries is the entries of a section with these payloads.
+func appendEntries(payloads [][]byte) []byte {
+	s := newBuilder(Version40, 1000)
+	start := len(s.b)
+	for _, p := range payloads {
+		s.entry(p)
+	}
+	return s.b[start:]
+}
