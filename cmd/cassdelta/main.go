@@ -51,19 +51,22 @@ func version() string {
 	return info.Main.Version
 }
 
-// run is main with everything given.
-func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
-	var c cli
-	code := -1
-	parser, err := kong.New(&c,
+// newParser makes the parser of the command line, which fills c.
+func newParser(c *cli, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append(options,
 		kong.Name("cassdelta"),
 		kong.Description("Every row change of an Apache Cassandra cluster, exactly once, with the row before and after."),
 		kong.DefaultEnvars("CASSDELTA"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Vars{"version": "cassdelta " + version()},
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(c int) { code = c }), // by --help and --version
-	)
+	)...)
+}
+
+// run is main with everything given.
+func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
+	var c cli
+	code := -1
+	parser, err := newParser(&c, kong.Writers(stdout, stderr), kong.Exit(func(c int) { code = c })) // by --help and --version
 	if err != nil {
 		fmt.Fprintln(stderr, "cassdelta:", err)
 		return exitFailed
