@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -207,24 +208,28 @@ func TestZombie(t *testing.T) {
 // new owner must not begin at the position before it.
 func TestPositionInOpenTransaction(t *testing.T) {
 	w := newRig(t)
+	former := w.start("a", vfs.NewCrashableMem())
+	w.settle()
 	arrived, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	var held atomic.Bool
 	w.cluster.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
-		w.cluster.SleepControl(func() { once.Do(func() { close(arrived); <-release }) })
+		if held.CompareAndSwap(false, true) {
+			w.cluster.SleepControl(func() { close(arrived); <-release })
+		}
 		return nil, nil, false
 	})
 	w.write(0, 50)
-	former := w.start("a", vfs.NewCrashableMem())
 	<-arrived
 	if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs("a-0")); err != nil {
 		t.Fatal(err)
 	}
-	unstable := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Count: -1, Observe: true})
+	asked := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Count: -1, Observe: true})
 	heir := w.start("b", vfs.NewCrashableMem())
-	// It asks once for each partition, and again where the answer was that the position is not stable.
-	if err := unstable.Wait(w.ctx, 3*rawParts); err != nil {
-		t.Fatal(err)
-	}
+	// It asks once for each partition, as its client does for all, and again while the answer is that the position is not
+	// stable. If it did not, it would go on.
+	w.until(w.ctx, "the new owner waits", func() bool {
+		return asked.Hits() >= 3*rawParts || value(t, heir.metrics.records) > 0
+	})
 	close(release)
 	w.write(0, 5)
 	w.settle()

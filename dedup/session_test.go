@@ -1,0 +1,132 @@
+package dedup
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// startSession gives a session that is driven by hand, with all partitions open.
+func (w *rig) startSession() *session {
+	t := w.t
+	t.Helper()
+	worker, err := NewWorker(WorkerConfig{
+		ClientOpts: w.opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, StateDirectory: "state",
+		Emitter: &encoder{}, CommitInterval: time.Millisecond, Log: w.log("hand"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker.stores.FS = vfs.NewCrashableMem()
+	worker.newFold = func(p int32) folder { return newCounter(p) }
+	if worker.topic, err = FindRawTopic(w.ctx, w.opts, rawName, worker.cfg.Log); err != nil {
+		t.Fatal(err)
+	}
+	worker.admin = w.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	s := newSession(worker, "hand-0")
+	if err := s.connect(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.openers.Wait()
+		s.fetch.Close()
+		s.group.Close()
+		if err := s.closeTasks(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.open(s)
+	return s
+}
+
+// open lets the session do what the group tells it until all partitions are open.
+func (w *rig) open(s *session) {
+	w.t.Helper()
+	w.until(w.ctx, "all partitions are open", func() bool {
+		if err := s.reconcile(w.ctx); err != nil {
+			w.t.Fatal(err)
+		}
+		return len(s.tasks) == rawParts && s.assigned.valid
+	})
+}
+
+// await reads until so many records wait.
+func (w *rig) await(s *session, records int) {
+	w.t.Helper()
+	for s.waiting() < records {
+		if err := s.poll(w.ctx, time.Second); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// drain runs transactions until no record waits.
+func (w *rig) drain(s *session) {
+	w.t.Helper()
+	for s.waiting() > 0 {
+		if err := s.transaction(w.ctx); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// TestPositionsOfAnotherGenerationAreNotCommitted is about the moment in which the group has moved on and the session does not
+// know it yet: what it owned may have another owner.
+func TestPositionsOfAnotherGenerationAreNotCommitted(t *testing.T) {
+	for name, upset := range map[string]func(*assignment){
+		"another generation": func(a *assignment) { a.generation-- },
+		"another member":     func(a *assignment) { a.member = "former" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newRig(t)
+			s := w.startSession()
+			w.write(0, 3)
+			w.await(s, rawParts+1)
+			known := s.assigned
+			upset(&s.assigned)
+			if err := s.transaction(w.ctx); err != nil {
+				t.Fatal(err)
+			}
+			group, err := w.positions()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(group) > 0 || s.waiting() != rawParts+1 || value(t, s.w.metrics.events) != 0 {
+				t.Errorf("the group is at %v, %d records wait, expected that nothing is committed", group, s.waiting())
+			}
+			s.assigned = known
+			w.drain(s)
+			w.finished()
+		})
+	}
+}
+
+// TestPartitionThatCameBackIsOpenedAnew: between two ownerships another may have gone on with it.
+func TestPartitionThatCameBackIsOpenedAnew(t *testing.T) {
+	w := newRig(t)
+	s := w.startSession()
+	w.write(0, 3)
+	w.await(s, rawParts+1)
+	w.drain(s)
+	former := s.tasks[0]
+	w.write(0, 4)
+	w.await(s, 1)
+	s.members.mu.Lock()
+	s.members.fresh = map[int32]bool{0: true}
+	s.members.mu.Unlock()
+	if err := s.reconcile(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s.tasks[0] != nil || s.waiting() != 0 {
+		t.Errorf("the partition is still open, and %d records wait", s.waiting())
+	}
+	w.open(s)
+	if s.tasks[0] == former {
+		t.Error("the partition was not opened anew")
+	}
+	w.await(s, 1)
+	w.drain(s)
+	w.finished()
+}
