@@ -89,6 +89,13 @@ func decompressLZ4(dst, src []byte, n int) ([]byte, error) {
 		return dst, fmt.Errorf("an LZ4 block of %d bytes", inner)
 	}
 	src = src[4:]
+	if n == 0 {
+		// The library's decoder does not bear a buffer that is nil.
+		if !bytes.Equal(src, []byte{0}) {
+			return dst, fmt.Errorf("an LZ4 block %x", src[:min(len(src), 16)])
+		}
+		return dst, nil
+	}
 	if int64(n) > maxLZ4Ratio*int64(len(src)) {
 		return dst, errTooShort
 	}
