@@ -127,9 +127,9 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	if err != nil {
 		return err
 	}
-	beaten := w.merged.merge(&w.old, &w.in, cover, f.now())
+	beaten := w.merged.merge(w.table, &w.old, &w.in, cover, f.now())
 	w.beaten = w.beaten || beaten
-	ch := compare(&w.old, &w.merged, max(cover.Timestamp, w.old.deletion.Timestamp, w.in.deletion.Timestamp))
+	ch := compare(w.table, &w.old, &w.merged, max(cover.Timestamp, w.old.deletion.Timestamp, w.in.deletion.Timestamp))
 	switch {
 	case ch.event():
 		err = f.emitChange(&ch, static)
@@ -157,12 +157,15 @@ func (f *Fold) decodeOld(key, value []byte, static bool) (expiry int64, err erro
 	if err := decodeRow(value, clustering, &w.old); err != nil {
 		return 0, f.stored(key, err)
 	}
-	if n := len(w.old.cells); n > 0 && int(w.old.cells[n-1].id) >= len(w.table.columns) {
+	if !w.old.within(len(w.table.columns)) {
 		return 0, f.stored(key, errNoColumn)
 	}
 	expiry = w.old.expiry()
 	if w.table.drops {
 		w.old.forget(w.table)
+	}
+	if !w.old.shaped(w.table) {
+		return 0, f.stored(key, errShape)
 	}
 	return expiry, nil
 }

@@ -31,10 +31,10 @@ func (c *change) op() Op {
 	return Update
 }
 
-// compare finds the change from the row before to the row after. Active is the newest deletion over the row: what is
-// gone without a tombstone of its own was deleted by it. A difference that consists of nothing but losses to expiry
-// has the reason ReasonTTL.
-func compare(before, after *row, active int64) change {
+// compare finds the change from the row before to the row after, rows of t. Active is the newest deletion over the row:
+// what is gone without a tombstone of its own was deleted by it, or by a deletion of the elements of its column. A
+// difference that consists of nothing but losses to expiry has the reason ReasonTTL.
+func compare(t *table, before, after *row, active int64) change {
 	ch := change{timestamp: commitlog.NoTimestamp, reason: ReasonMutation}
 	written := int64(commitlog.NoTimestamp) // the newest write time of what was not lost to expiry
 	expired := int64(commitlog.NoTimestamp) // the newest second of expiry
@@ -54,28 +54,23 @@ func compare(before, after *row, active int64) change {
 	a, b := before.cells, after.cells
 	for len(a) > 0 || len(b) > 0 {
 		var old, now *cell
-		if len(b) == 0 || len(a) > 0 && a[0].id <= b[0].id {
-			old = &a[0]
+		order := t.first(a, b)
+		if order <= 0 {
+			old, a = &a[0], a[1:]
 		}
-		if len(a) == 0 || len(b) > 0 && b[0].id <= a[0].id {
-			now = &b[0]
-		}
-		if old != nil {
-			a = a[1:]
-		}
-		if now != nil {
-			b = b[1:]
+		if order >= 0 {
+			now, b = &b[0], b[1:]
 		}
 		had, has := old != nil && old.alive(), now != nil && now.alive()
 		ch.before, ch.after = ch.before || had, ch.after || has
 		switch {
-		case has && (!had || old.timestamp != now.timestamp || old.local != now.local || !bytes.Equal(old.value, now.value)):
+		case has && (!had || old.timestamp != now.timestamp || old.local != now.local || !bytes.Equal(old.value, now.value) || !bytes.Equal(old.path, now.path)):
 			ch.altered = true
 			written = max(written, now.timestamp)
 		case !had || has:
 		case now == nil:
 			ch.altered = true
-			written = max(written, active)
+			written = max(written, active, after.elementsDeleted(old.id))
 		case now.kind == cellExpired:
 			ch.altered = true
 			expired = max(expired, now.local)
@@ -92,4 +87,14 @@ func compare(before, after *row, active int64) change {
 		ch.timestamp, ch.reason = expired*microseconds, ReasonTTL
 	}
 	return ch
+}
+
+// elementsDeleted is the write time of the deletion of a column's elements, NoTimestamp if there is none.
+func (r *row) elementsDeleted(id uint32) int64 {
+	for i := range r.elements {
+		if r.elements[i].id == id {
+			return r.elements[i].Timestamp
+		}
+	}
+	return commitlog.NoTimestamp
 }

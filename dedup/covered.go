@@ -107,15 +107,15 @@ func (f *Fold) cover(key, value []byte, static bool) error {
 		return err
 	}
 	w.in.reset()
-	w.merged.merge(&w.old, &w.in, deletion, f.now())
-	ch := compare(&w.old, &w.merged, max(deletion.Timestamp, w.old.deletion.Timestamp))
+	w.merged.merge(w.table, &w.old, &w.in, deletion, f.now())
+	ch := compare(w.table, &w.old, &w.merged, max(deletion.Timestamp, w.old.deletion.Timestamp))
 	if !ch.event() {
 		return nil
 	}
+	w.rowKey = append(w.rowKey[:0], key...)
 	if err := f.emitChange(&ch, static); err != nil {
 		return err
 	}
-	w.rowKey = append(w.rowKey[:0], key...)
 	return f.storeRow(value, expiry)
 }
 

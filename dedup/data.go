@@ -30,6 +30,8 @@ type work struct {
 
 	old, in, merged row
 	before, after   [][]byte
+	values          []byte               // of multi-cell columns in before and after
+	cells           []schema.ElementCell // of one of them
 	event           Event
 
 	key1, key2, rowKey []byte
@@ -187,14 +189,22 @@ func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
 		case c.Timestamp == commitlog.NoTimestamp:
 			reason = "it has no write time"
 		case w.table.columns[ref.id].gone(c.Timestamp):
-		case c.Path != nil:
+		case c.Path != nil && !ref.typ.MultiCell():
 			reason = "it has a path, as cells of collections and user types that are not frozen have"
+		case c.Path == nil && ref.typ.MultiCell():
+			reason = "it has no path, as cells of collections and user types that are not frozen have"
+		case w.table.columns[ref.id].multi() != ref.typ.MultiCell():
+			reason = "its type is frozen in one definition of the table, and not in another"
 		case c.TTL < 0 || c.TTL != 0 && (c.Deleted || c.LocalTime == commitlog.NoDeletionTime):
 			reason = fmt.Sprintf("its TTL is %d, expected one with an expiry and a value, or 0", c.TTL)
 		case c.TTL == 0 && !c.Deleted && c.LocalTime != commitlog.NoDeletionTime:
 			reason = "it has an expiry and no TTL"
 		case !c.Deleted && c.Value == nil:
 			reason = "it has no value and is no tombstone"
+		case c.Path != nil:
+			if err := ref.typ.ValidateCell(c.Path, c.Value); err != nil {
+				reason = err.Error()
+			}
 		case !c.Deleted:
 			if err := ref.typ.Validate(c.Value); err != nil {
 				reason = err.Error()
@@ -209,8 +219,14 @@ func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
 			return fmt.Sprintf("expected a column number below %d, found %d", len(w.definition.columns), c.Column)
 		}
 		ref := &w.definition.columns[c.Column]
-		if ref.kind != kind || !w.table.columns[ref.id].gone(c.Timestamp) {
+		switch {
+		case ref.kind != kind:
+			return fmt.Sprintf("expected %v columns, found a deletion of the elements of the %v column %s", kind, ref.kind, ref.name)
+		case w.table.columns[ref.id].gone(c.Timestamp):
+		case !ref.typ.MultiCell() || !w.table.columns[ref.id].multi():
 			return fmt.Sprintf("column %s has a deletion of its elements, and its type is %s", ref.name, ref.typ.CQL())
+		case c.IsLive():
+			return fmt.Sprintf("column %s has a deletion of its elements without a write time", ref.name)
 		}
 	}
 	return ""
@@ -253,66 +269,4 @@ func (w *work) checkRange(r *rawtopic.Range) string {
 	}
 	w.ranges = append(w.ranges, s)
 	return ""
-}
-
-// take makes r the row that the record writes, with the columns' ids and without cells of dropped columns. It returns
-// how many cells those were, and how many cells and livenesses were past their expiry at the second now.
-func (r *row) take(w *work, written *commitlog.Row, now int64) (dropped, late int64) {
-	r.reset()
-	r.clustering = append(r.clustering, written.Clustering...)
-	r.liveness.Liveness = written.Liveness
-	r.deletion = written.Deletion
-	if r.liveness.expiring() && (r.liveness.ExpiresAt <= now || r.liveness.TTL == commitlog.ExpiredLivenessTTL) {
-		r.liveness.expired = true
-		late++
-	}
-	for i := range written.Cells {
-		from := &written.Cells[i]
-		id := w.definition.columns[from.Column].id
-		if w.table.columns[id].gone(from.Timestamp) {
-			dropped++
-			continue
-		}
-		c := cell{id: id, timestamp: from.Timestamp, ttl: from.TTL, local: from.LocalTime, value: from.Value}
-		switch {
-		case from.Deleted:
-			c.kind = cellTombstone
-		case from.TTL != 0 && from.LocalTime <= now:
-			c.kind, c.value = cellExpired, nil
-			late++
-		case from.TTL != 0:
-			c.kind = cellExpiring
-		}
-		r.add(c)
-	}
-	return dropped, late
-}
-
-// add puts a cell in its place among the cells of r, which nearly always is behind them.
-func (r *row) add(c cell) {
-	at := len(r.cells)
-	for at > 0 && r.cells[at-1].id > c.id {
-		at--
-	}
-	if at > 0 && r.cells[at-1].id == c.id {
-		if cellCompare(&c, &r.cells[at-1]) > 0 {
-			r.cells[at-1] = c
-		}
-		return
-	}
-	r.cells = append(r.cells, cell{})
-	copy(r.cells[at+1:], r.cells[at:])
-	r.cells[at] = c
-}
-
-// forget removes the cells of columns that were dropped after they were written.
-func (r *row) forget(t *table) {
-	kept := r.cells[:0]
-	for i := range r.cells {
-		c := &r.cells[i]
-		if int(c.id) < len(t.columns) && !t.columns[c.id].gone(c.timestamp) {
-			kept = append(kept, *c)
-		}
-	}
-	r.cells = kept
 }

@@ -1,8 +1,16 @@
 package dedup
 
-import "errors"
+import (
+	"errors"
+	"fmt"
 
-var errNoColumn = errors.New("it has a cell of a column that no definition has")
+	"cassdelta/schema"
+)
+
+var (
+	errNoColumn = errors.New("it has a cell of a column that no definition has")
+	errShape    = errors.New("it has a cell of an element in a column that has no elements, or the other way round")
+)
 
 // emitChange emits the event of the change from work.old to work.merged.
 func (f *Fold) emitChange(ch *change, static bool) error {
@@ -13,11 +21,15 @@ func (f *Fold) emitChange(ch *change, static bool) error {
 	}
 	e.Op, e.Reason, e.Timestamp = ch.op(), ch.reason, ch.timestamp
 	if ch.before {
-		w.before = appendImage(w.before[:0], w.table, &w.old)
+		if w.before, err = w.appendImage(w.before[:0], &w.old); err != nil {
+			return f.stored(w.rowKey, err)
+		}
 		e.Before = w.before
 	}
 	if ch.after {
-		w.after = appendImage(w.after[:0], w.table, &w.merged)
+		if w.after, err = w.appendImage(w.after[:0], &w.merged); err != nil {
+			return f.stored(w.rowKey, err)
+		}
 		e.After = w.after
 	}
 	return f.emit(e)
@@ -32,7 +44,9 @@ func (f *Fold) emitUnseen(timestamp int64) error {
 	}
 	e.Op, e.Reason, e.Timestamp = Delete, ReasonMutation, timestamp
 	// The row is empty: all columns are null.
-	w.before = appendImage(w.before[:0], w.table, &w.merged)
+	if w.before, err = w.appendImage(w.before[:0], &w.merged); err != nil {
+		return err
+	}
 	e.Before = w.before
 	f.stats.Unseen++
 	return f.emit(e)
@@ -44,6 +58,7 @@ func (f *Fold) newEvent(static bool) (*Event, error) {
 		return nil, errFull
 	}
 	w := &f.work
+	w.values = reuse(w.values)
 	w.event = Event{
 		Table: w.table.schema, Cluster: f.init.Cluster, Key: w.key, Partition: w.partition, Static: static, Origin: w.origin,
 		RawPartition: f.partition, RawOffset: f.call.offset, Index: f.call.done,
@@ -74,17 +89,51 @@ func (f *Fold) emit(e *Event) error {
 	return nil
 }
 
-// appendImage appends the image of a row to dst: the value of each column of the table, nil if it has none.
-func appendImage(dst [][]byte, t *table, r *row) [][]byte {
+// appendImage appends the image of a row to dst: the value of each column of the table, nil if it has none. That of a
+// multi-cell column is put together in work.values.
+func (w *work) appendImage(dst [][]byte, r *row) ([][]byte, error) {
 	start := len(dst)
-	for range t.schema.Columns {
+	for range w.table.schema.Columns {
 		dst = append(dst, nil)
 	}
-	for i := range r.cells {
+	for i := 0; i < len(r.cells); {
 		c := &r.cells[i]
-		if at := t.columns[c.id].index; at >= 0 && c.alive() {
+		column := &w.table.columns[c.id]
+		next := i + 1
+		for c.path != nil && next < len(r.cells) && r.cells[next].id == c.id {
+			next++
+		}
+		switch at := column.index; {
+		case at < 0:
+		case c.path != nil:
+			value, err := w.appendElements(column.typ, r.cells[i:next])
+			if err != nil {
+				return dst, fmt.Errorf("column %s: %w", column.name, err)
+			}
+			dst[start+at] = value
+		case c.alive():
 			dst[start+at] = c.value
 		}
+		i = next
 	}
-	return dst
+	return dst, nil
+}
+
+// appendElements makes the value of a multi-cell column in work.values: nil if none of its cells is alive.
+func (w *work) appendElements(typ *schema.Type, cells []cell) ([]byte, error) {
+	w.cells = reuse(w.cells)
+	for i := range cells {
+		if c := &cells[i]; c.alive() {
+			w.cells = append(w.cells, schema.ElementCell{Path: c.path, Value: c.value})
+		}
+	}
+	if len(w.cells) == 0 {
+		return nil, nil
+	}
+	start := len(w.values)
+	var err error
+	if w.values, err = typ.AppendCells(w.values, w.cells); err != nil {
+		return nil, err
+	}
+	return w.values[start:len(w.values):len(w.values)], nil
 }

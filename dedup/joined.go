@@ -51,8 +51,9 @@ type table struct {
 type column struct {
 	name string
 	kind schema.ColumnKind
-	// index is that in the joined table's Columns, -1 if the column is dropped.
+	// index is that in the joined table's Columns, -1 if the column is dropped; typ is the type there, nil then.
 	index int
+	typ   *schema.Type
 	// droppedAt is the write time in microseconds up to which cells do not exist, NoTimestamp if the column was never
 	// dropped.
 	droppedAt int64
@@ -60,6 +61,9 @@ type column struct {
 
 // gone reports whether a cell of the column does not exist, because the column was dropped after it was written.
 func (c *column) gone(timestamp int64) bool { return c.index < 0 || timestamp <= c.droppedAt }
+
+// multi reports whether the column has a cell for each element.
+func (c *column) multi() bool { return c.typ != nil && c.typ.MultiCell() }
 
 // definition is one definition of a table, as data records refer to it.
 type definition struct {
@@ -261,9 +265,9 @@ func (t *table) join(definitions []*schema.Table) error {
 	t.drops = len(t.schema.Dropped) > 0
 	for i := range t.columns {
 		c := &t.columns[i]
-		c.index, c.droppedAt = -1, commitlog.NoTimestamp
+		c.index, c.typ, c.droppedAt = -1, nil, commitlog.NoTimestamp
 		if at, ok := t.schema.ColumnIndex(c.name); ok && t.schema.Columns[at].Kind == c.kind {
-			c.index = at
+			c.index, c.typ = at, t.schema.Columns[at].Type
 		} else {
 			t.drops = true
 		}

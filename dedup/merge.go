@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"bytes"
+	"cmp"
 
 	"cassdelta/commitlog"
 )
@@ -40,7 +41,7 @@ func livenessSupersedes(l, m *liveness) bool {
 	return l.TTL > m.TTL
 }
 
-// cellCompare orders two cells of one column by what wins: positive if c does, 0 if they are the same. Source:
+// cellCompare orders two cells of one place by what wins: positive if c does, 0 if they are the same. Source:
 // Cells.resolveRegular; of two that differ in nothing but the TTL, Cassandra keeps either and this keeps the one with
 // the longer.
 func cellCompare(c, d *cell) int {
@@ -63,7 +64,8 @@ func cellCompare(c, d *cell) int {
 	if c.ttl != d.ttl {
 		return sign(c.ttl > d.ttl)
 	}
-	return 0
+	// Of two forms of one element (the decimals 0 and 0.0) Cassandra keeps either, too.
+	return bytes.Compare(c.path, d.path)
 }
 
 func sign(greater bool) int {
@@ -80,11 +82,11 @@ func (c *cell) isExpiryOf(d *cell) bool {
 		c.timestamp == d.timestamp && c.local == d.local-int64(d.ttl)
 }
 
-// merge makes m the merge of old and in, of which what cover deletes is gone. Cover is the strongest deletion of the
-// partition and of ranges over the row. Now is the second up to which time has come. m shares the values of old and in,
-// and must be neither of them. It reports whether something of in was beaten: it lost against something else, or is
-// deleted. Source: Row.Merger.
-func (m *row) merge(old, in *row, cover commitlog.Deletion, now int64) (beaten bool) {
+// merge makes m the merge of old and in, rows of t, of which what cover deletes is gone. Cover is the strongest deletion
+// of the partition and of ranges over the row. Now is the second up to which time has come. m shares the values of old
+// and in, and must be neither of them. It reports whether something of in was beaten: it lost against something else, or
+// is deleted. Source: Row.Merger.
+func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64) (beaten bool) {
 	m.reset()
 	m.clustering = append(m.clustering, old.clustering...)
 	if len(old.clustering) == 0 {
@@ -112,30 +114,93 @@ func (m *row) merge(old, in *row, cover commitlog.Deletion, now int64) (beaten b
 		beaten = true
 	}
 
+	if m.mergeElements(old.elements, in.elements, active) {
+		beaten = true
+	}
+	deletions := m.elements
 	a, b := old.cells, in.cells
 	for len(a) > 0 || len(b) > 0 {
-		var c *cell
-		switch {
-		case len(b) == 0 || len(a) > 0 && a[0].id < b[0].id:
+		var c, written *cell // what is kept, and what in has of it
+		switch order := t.first(a, b); {
+		case order < 0:
 			c, a = &a[0], a[1:]
-		case len(a) == 0 || b[0].id < a[0].id:
-			c, b = &b[0], b[1:]
-			beaten = beaten || c.timestamp <= active.Timestamp
+		case order > 0:
+			c, written, b = &b[0], &b[0], b[1:]
 		default:
-			c = &a[0]
-			if order := cellCompare(&b[0], c); order < 0 {
+			c, written = &a[0], &b[0]
+			if order := cellCompare(written, c); order < 0 {
 				beaten = true
-			} else if order > 0 && !foreseen(&b[0], c, now) {
-				c = &b[0]
+			} else if order > 0 && !foreseen(written, c, now) {
+				c = written
 			}
-			beaten = beaten || b[0].timestamp <= active.Timestamp
 			a, b = a[1:], b[1:]
 		}
-		if c.timestamp > active.Timestamp {
+		deleted := active.Timestamp
+		for len(deletions) > 0 && deletions[0].id < c.id {
+			deletions = deletions[1:]
+		}
+		if len(deletions) > 0 && deletions[0].id == c.id {
+			deleted = deletions[0].Timestamp // it supersedes active
+		}
+		beaten = beaten || written != nil && written.timestamp <= deleted
+		if c.timestamp > deleted {
 			m.cells = append(m.cells, *c)
 		}
 	}
 	return beaten
+}
+
+// mergeElements makes the deletions of elements of m the merge of old and in: of each column the strongest, unless what
+// is active on the whole row is as strong. It reports whether one of in was beaten.
+func (m *row) mergeElements(old, in []elementsDeletion, active commitlog.Deletion) (beaten bool) {
+	for len(old) > 0 || len(in) > 0 {
+		var d elementsDeletion
+		written := len(in) > 0 && (len(old) == 0 || in[0].id <= old[0].id)
+		if written {
+			d = in[0]
+		}
+		if !written || len(old) > 0 && old[0].id == d.id {
+			if written && supersedes(old[0].Deletion, d.Deletion) {
+				beaten = true
+			}
+			if !written || !supersedes(d.Deletion, old[0].Deletion) {
+				d = old[0]
+			}
+			old = old[1:]
+		}
+		if written {
+			in = in[1:]
+		}
+		if supersedes(d.Deletion, active) {
+			m.elements = append(m.elements, d)
+		} else if written && d.Deletion != active {
+			beaten = true
+		}
+	}
+	return beaten
+}
+
+// first says which of two lists of cells the next cell is in: the first (negative), the second (positive) or both. At
+// least one has a cell.
+func (t *table) first(a, b []cell) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	}
+	return t.order(&a[0], &b[0])
+}
+
+// order orders two cells by their place in a row: 0 if they are of one column, and one element of it.
+func (t *table) order(a, b *cell) int {
+	switch {
+	case a.id != b.id:
+		return cmp.Compare(a.id, b.id)
+	case a.path == nil || b.path == nil || bytes.Equal(a.path, b.path):
+		return 0
+	}
+	return t.columns[a.id].typ.ComparePaths(a.path, b.path)
 }
 
 // foreseen reports whether tombstone c is the expiry of cell d, which is alive, come early: from a node that has

@@ -377,7 +377,12 @@ func (h *harness) rows() map[string]string {
 			alive = alive || c.alive()
 		}
 		if alive {
-			rows[name] = imageText(table.schema, appendImage(nil, table, &r))
+			w := work{table: table}
+			image, err := w.appendImage(nil, &r)
+			if err != nil {
+				return false, err
+			}
+			rows[name] = imageText(table.schema, image)
 		}
 		return true, nil
 	})
@@ -479,7 +484,7 @@ func (h *harness) known() string {
 				return false, err
 			}
 			nothing.reset()
-			rest.merge(&r, &nothing, deletion, 0)
+			rest.merge(table, &r, &nothing, deletion, 0)
 			fmt.Fprintf(&b, "%x %+v\n", key, rest)
 		}
 		return true, nil

@@ -193,7 +193,7 @@ func TestMergeLaws(t *testing.T) {
 	}
 	merge := func(a, b *row) *row {
 		var m row
-		m.merge(a, b, commitlog.LiveDeletion, math.MinInt64)
+		m.merge(&table{}, a, b, commitlog.LiveDeletion, math.MinInt64)
 		return &m
 	}
 	same := func(a, b *row) bool { return bytes.Equal(appendRow(nil, a), appendRow(nil, b)) }

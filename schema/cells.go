@@ -15,65 +15,75 @@ import (
 //	user type  Path is the number of the field (2 bytes, from 0), Value its value
 type ElementCell struct{ Path, Value []byte }
 
-// JoinCells gives the value that a multi-cell column has by its cells: a value in the form of the frozen type, such as
-// [Type.AppendJSON] takes. Without cells it is nil, as such a column is null. The cells can stand in any order, and are
-// left as they are; of each path there is one. Source: CollectionType.serializeForNativeProtocol, and that of UserType.
+// JoinCells is [Type.AppendCells], and nil without cells, as such a column is null.
 func (t *Type) JoinCells(cells []ElementCell) ([]byte, error) {
-	if !t.MultiCell() {
-		return nil, fmt.Errorf("a column of type %s has no cells of elements", t.CQL())
-	}
-	if len(cells) == 0 {
+	if t.MultiCell() && len(cells) == 0 {
 		return nil, nil
 	}
+	return t.AppendCells(nil, cells)
+}
+
+// AppendCells appends the value that a multi-cell column has by its cells, of which there is at least one: a value in
+// the form of the frozen type, such as [Type.AppendJSON] takes. The cells can stand in any order, and are left as they
+// are; of each path there is one. After an error dst is unchanged but for its capacity. Source:
+// CollectionType.serializeForNativeProtocol, and that of UserType.
+func (t *Type) AppendCells(dst []byte, cells []ElementCell) ([]byte, error) {
+	if !t.MultiCell() {
+		return dst, fmt.Errorf("a column of type %s has no cells of elements", t.CQL())
+	}
 	byPath := func(a, b ElementCell) int { return t.ComparePaths(a.Path, b.Path) }
-	if !slices.IsSortedFunc(cells, byPath) {
+	sorted := true // strictly
+	for i := 1; i < len(cells) && sorted; i++ {
+		sorted = byPath(cells[i-1], cells[i]) < 0
+	}
+	if !sorted {
 		cells = slices.Clone(cells)
 		slices.SortFunc(cells, byPath)
 	}
 	for i := range cells {
-		if i > 0 && byPath(cells[i-1], cells[i]) == 0 {
-			return nil, fmt.Errorf("two cells of a %s have the path %x", t.kindName(), cells[i].Path)
+		if !sorted && i > 0 && byPath(cells[i-1], cells[i]) == 0 {
+			return dst, fmt.Errorf("two cells of a %s have the path %x", t.kindName(), cells[i].Path)
 		}
 		if len(cells[i].Path) > math.MaxInt32 || len(cells[i].Value) > math.MaxInt32 {
-			return nil, fmt.Errorf("a cell of a %s has more than %d bytes", t.kindName(), math.MaxInt32)
+			return dst, fmt.Errorf("a cell of a %s has more than %d bytes", t.kindName(), math.MaxInt32)
 		}
 	}
 	if t.Kind == KindUDT {
-		return t.joinFields(cells)
+		return t.appendFields(dst, cells)
 	}
-	value := binary.BigEndian.AppendUint32(nil, uint32(len(cells)))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(cells)))
 	for _, c := range cells {
 		switch t.Kind {
 		case KindList:
-			value = appendPart(value, c.Value)
+			dst = appendPart(dst, c.Value)
 		case KindSet:
-			value = appendPart(value, c.Path)
+			dst = appendPart(dst, c.Path)
 		case KindMap:
-			value = appendPart(appendPart(value, c.Path), c.Value)
+			dst = appendPart(appendPart(dst, c.Path), c.Value)
 		}
 	}
-	return value, nil
+	return dst, nil
 }
 
-// joinFields is JoinCells for a user type.
-func (t *Type) joinFields(cells []ElementCell) ([]byte, error) {
-	var value []byte
+// appendFields is AppendCells for a user type.
+func (t *Type) appendFields(dst []byte, cells []ElementCell) ([]byte, error) {
+	out := dst
 	next := 0
 	for _, c := range cells {
 		field, err := t.field(c.Path)
 		if err != nil {
-			return nil, err
+			return dst, err
 		}
 		for ; next < field; next++ {
-			value = appendPart(value, nil)
+			out = appendPart(out, nil)
 		}
-		value = appendPart(value, c.Value)
+		out = appendPart(out, c.Value)
 		next++
 	}
 	for ; next < len(t.Elems); next++ {
-		value = appendPart(value, nil)
+		out = appendPart(out, nil)
 	}
-	return value, nil
+	return out, nil
 }
 
 // appendPart appends a value within a value of a type other than vector: its length in 4 bytes, -1 if it is null.
