@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -239,4 +240,41 @@ func TestPositionInOpenTransaction(t *testing.T) {
 		}
 	}
 	w.finished()
+}
+
+// TestCommitThatLooksAborted commits a transaction and answers with an error for which the client reports an abort.
+func TestCommitThatLooksAborted(t *testing.T) {
+	w := newRig(t)
+	r := w.start("a", vfs.NewCrashableMem())
+	w.settle()
+	var done atomic.Bool
+	w.cluster.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		end := *req.(*kmsg.EndTxnRequest)
+		if !end.Commit || !done.CompareAndSwap(false, true) {
+			return nil, nil, false
+		}
+		w.cluster.SleepControl(func() {
+			resp, err := end.RequestWith(w.ctx, w.writer)
+			if err == nil {
+				err = kerr.ErrorForCode(resp.ErrorCode)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		resp := end.ResponseKind().(*kmsg.EndTxnResponse)
+		resp.ErrorCode = kerr.UnknownServerError.Code
+		return resp, nil, true
+	})
+	w.write(0, 50)
+	w.settle()
+	w.write(0, 5)
+	w.settle()
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
+	if n := value(t, r.metrics.replayed); n != 1 {
+		t.Errorf("%v records were folded again, expected the one of that transaction", n)
+	}
 }
