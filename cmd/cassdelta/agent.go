@@ -9,6 +9,7 @@ import (
 	"cassdelta/internal/agent"
 	"cassdelta/internal/config"
 	"cassdelta/internal/obs"
+	"cassdelta/internal/segment"
 )
 
 // topicFlags name the topics that agents and dedup share.
@@ -29,11 +30,17 @@ type agentCmd struct {
 	topicFlags    `embed:""`
 	RawPartitions int32             `default:"32" placeholder:"N" help:"Partitions of the raw topic, if it is created: the greatest number of dedup workers, for good. Default: ${default}."`
 	Cassandra     cassandraFlags    `embed:"" prefix:"cassandra-"`
-	Metrics       obs.MetricsConfig `embed:"" prefix:"metrics-"`
+	// Encryption is transparent_data_encryption_options of the node.
+	Encryption segment.KeystoreFlags `embed:"" prefix:"encryption-"`
+	Metrics    obs.MetricsConfig     `embed:"" prefix:"metrics-"`
 }
 
 // Run publishes until ctx ends.
 func (c *agentCmd) Run(ctx context.Context, log *zap.Logger) error {
+	keys, err := c.Encryption.Keys()
+	if err != nil {
+		return err
+	}
 	source, err := c.Cassandra.source(log)
 	if err != nil {
 		return err
@@ -57,6 +64,7 @@ func (c *agentCmd) Run(ctx context.Context, log *zap.Logger) error {
 		CDCRawDirectory: c.CDCRawDirectory,
 		StateDirectory:  c.StateDirectory,
 		Mode:            mode,
+		Keys:            keys,
 		Source:          source,
 		Host:            node.host,
 		Cluster:         node.cluster,
