@@ -2,10 +2,12 @@ package cqlsource
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +22,8 @@ import (
 	"cassdelta/internal/testparts"
 	"cassdelta/schema"
 )
+
+var update = flag.Bool("update", false, "write the files in testdata anew, by the last node that is tested")
 
 // definitions make tables of every kind. Statements that begin with a version are for it and later ones.
 var definitions = []string{
@@ -98,6 +102,7 @@ func testCassandra(t *testing.T, version string, nodes int) {
 	t.Cleanup(source.Close)
 
 	t.Run("agrees with DESCRIBE", func(t *testing.T) { agrees(t, source, session, created) })
+	t.Run("agrees with its rows as JSON", func(t *testing.T) { agreesWithRows(t, source, session) })
 	t.Run("sees changes", func(t *testing.T) { seesChanges(t, source, session) })
 	t.Run("knows the nodes", func(t *testing.T) { knowsNodes(t, source, c.Nodes, version) })
 	t.Run("reads settings", func(t *testing.T) { readsSettings(t, source) })
@@ -147,6 +152,11 @@ func agrees(t *testing.T, source *Source, session *gocql.Session, created int) {
 	if err := iter.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if *update {
+		if err := os.WriteFile("testdata/describe.cql", []byte(text.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	described, err := schema.ParseCQL("describe.cql", text.String())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text.String())
@@ -178,6 +188,52 @@ func agrees(t *testing.T, source *Source, session *gocql.Session, created int) {
 		}
 	}
 	find(t, catalog, "system_schema.tables")
+}
+
+// agreesWithRows compares the catalog with what ParseRows makes of the same rows, those of all tables of system_schema.
+func agreesWithRows(t *testing.T, source *Source, session *gocql.Session) {
+	var text strings.Builder
+	var tables []string
+	iter := session.Query(`SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system_schema'`).IterContext(t.Context())
+	for table := ""; iter.Scan(&table); {
+		tables = append(tables, table)
+	}
+	if err := iter.Close(); err != nil || len(tables) < 5 {
+		t.Fatalf("%q, %v", tables, err)
+	}
+	for _, table := range tables {
+		iter := session.Query(`SELECT JSON * FROM system_schema.` + table).IterContext(t.Context())
+		for row := ""; iter.Scan(&row); {
+			fmt.Fprintln(&text, row)
+		}
+		if err := iter.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if *update {
+		var kept strings.Builder
+		for line := range strings.Lines(text.String()) {
+			if strings.Contains(line, `"keyspace_name": "k"`) {
+				kept.WriteString(line)
+			}
+		}
+		if err := os.WriteFile("testdata/rows.jsonl", []byte(kept.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parsed, refused, err := ParseRows("rows", text.String())
+	if err != nil || len(refused) > 0 {
+		t.Fatal(err, refused)
+	}
+	want := read(t, source)
+	if got := schema.NewCatalog(parsed); len(got.Tables()) != len(want.Tables()) {
+		t.Errorf("%d tables, expected %d", len(got.Tables()), len(want.Tables()))
+	}
+	for _, table := range parsed {
+		if other := want.ByID(table.ID); other == nil || other.Hash() != table.Hash() || table.AlteredAt != 0 {
+			t.Errorf("%s, altered at %d, is not the same by CQL", table.Definition(), table.AlteredAt)
+		}
+	}
 }
 
 func seesChanges(t *testing.T, source *Source, session *gocql.Session) {

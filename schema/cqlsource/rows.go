@@ -24,6 +24,10 @@ type schemaRows struct {
 	types   map[name]typeRow
 }
 
+func newSchemaRows() *schemaRows {
+	return &schemaRows{columns: map[name][]columnRow{}, dropped: map[name][]droppedRow{}, types: map[name]typeRow{}}
+}
+
 // A written time is the WRITETIME of a row in microseconds, 0 if it has none.
 
 type tableRow struct {
@@ -63,7 +67,7 @@ func schemaVersion(ctx context.Context, session *gocql.Session) (version gocql.U
 
 // readRows reads the tables before what belongs to them: see [Source.refresh].
 func readRows(ctx context.Context, session *gocql.Session) (*schemaRows, error) {
-	r := &schemaRows{columns: map[name][]columnRow{}, dropped: map[name][]droppedRow{}, types: map[name]typeRow{}}
+	r := newSchemaRows()
 	var n name
 	var id gocql.UUID
 	var flags []string
