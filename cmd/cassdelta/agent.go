@@ -28,8 +28,8 @@ type agentCmd struct {
 
 	Kafka         kafkaFlags `embed:"" prefix:"kafka-"`
 	topicFlags    `embed:""`
-	RawPartitions int32             `default:"32" placeholder:"N" help:"Partitions of the raw topic, if it is created: the greatest number of dedup workers, for good. Default: ${default}."`
-	Cassandra     cassandraFlags    `embed:"" prefix:"cassandra-"`
+	RawPartitions int32          `default:"32" placeholder:"N" help:"Partitions of the raw topic, if it is created: the greatest number of dedup workers, for good. Default: ${default}."`
+	Cassandra     cassandraFlags `embed:"" prefix:"cassandra-"`
 	// Encryption is transparent_data_encryption_options of the node.
 	Encryption segment.KeystoreFlags `embed:"" prefix:"encryption-"`
 	Metrics    obs.MetricsConfig     `embed:"" prefix:"metrics-"`

@@ -66,6 +66,8 @@ type Config struct {
 	Copy bool
 	// Mode says how far a segment is read that the node is still writing.
 	Mode commitlog.Mode
+	// Keys finds the keys of encrypted segments; nil if there are none.
+	Keys commitlog.Keys
 	// StateDirectory holds the position. It is created if it is not there.
 	StateDirectory string
 
@@ -231,6 +233,7 @@ func (a *Agent) read(ctx context.Context, stored stored, ledger *ledger, publish
 		After:    commitlog.Position{Segment: stored.Segment, Offset: stored.Offset},
 		Finished: ledger.isFinished,
 		Mode:     a.c.Mode,
+		Keys:     a.c.Keys,
 		Static:   a.c.Copy,
 		Notice:   func(err error) { a.log.Warn(err.Error()) },
 	})

@@ -29,6 +29,8 @@ import (
 	"context"
 	"io"
 	"os"
+
+	"cassdelta/commitlog"
 )
 
 // Cmd is the command line of cassdelta segment.
@@ -42,6 +44,13 @@ type files struct {
 	Paths    []string `arg:"" name:"path" help:"Segments (CommitLog-<version>-<id>.log), or directories that hold some."`
 	Schema   string   `placeholder:"FILE" help:"CQL file with the tables, as cqlsh's DESCRIBE KEYSPACE ... WITH INTERNALS prints it."`
 	Keyspace string   `placeholder:"NAME" help:"Only tables of this keyspace."`
+	KeystoreFlags
+}
+
+// options are what the arguments say.
+func (f *files) options(out io.Writer) (Options, error) {
+	keys, err := f.Keys()
+	return Options{Paths: f.Paths, Schema: f.Schema, Keyspace: f.Keyspace, Keys: keys, Out: out, Notes: os.Stderr}, err
 }
 
 // InfoCmd is the command line of cassdelta segment info.
@@ -51,7 +60,11 @@ type InfoCmd struct {
 
 // Run prints to stdout.
 func (c *InfoCmd) Run(ctx context.Context, stdout io.Writer) error {
-	return Info(ctx, Options{Paths: c.Paths, Schema: c.Schema, Keyspace: c.Keyspace, Out: stdout, Notes: os.Stderr})
+	o, err := c.options(stdout)
+	if err != nil {
+		return err
+	}
+	return Info(ctx, o)
 }
 
 // DumpCmd is the command line of cassdelta segment dump.
@@ -62,7 +75,12 @@ type DumpCmd struct {
 
 // Run prints to stdout, remarks to stderr.
 func (c *DumpCmd) Run(ctx context.Context, stdout io.Writer) error {
-	return Dump(ctx, Options{Paths: c.Paths, Schema: c.Schema, Keyspace: c.Keyspace, JSON: c.JSON, Out: stdout, Notes: os.Stderr})
+	o, err := c.options(stdout)
+	if err != nil {
+		return err
+	}
+	o.JSON = c.JSON
+	return Dump(ctx, o)
 }
 
 // Options say what [Info] and [Dump] read and print.
@@ -73,6 +91,8 @@ type Options struct {
 	Schema string
 	// Keyspace limits the tables to those of one keyspace; "" takes all.
 	Keyspace string
+	// Keys are those of encrypted segments; nil for none.
+	Keys commitlog.Keys
 	// JSON asks Dump for JSON lines.
 	JSON bool
 	// Out takes the output, Notes remarks about it.

@@ -60,7 +60,7 @@ type dumper struct {
 }
 
 func (d *dumper) file(ctx context.Context, fl file) error {
-	s, err := open(fl)
+	s, err := open(fl, d.Keys)
 	if err != nil {
 		return err
 	}

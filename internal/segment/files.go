@@ -70,8 +70,8 @@ type segment struct {
 }
 
 // open opens a segment to be read as far as it goes: to its clean end, or to its last sync marker if its node may
-// still write to it.
-func open(fl file) (*segment, error) {
+// still write to it. keys are those of encrypted segments.
+func open(fl file, keys commitlog.Keys) (*segment, error) {
 	s := &segment{file: fl}
 	if v, id, ok := commitlog.ParseSegmentName(filepath.Base(fl.path)); ok {
 		x, ok, err := commitlog.ReadIndex(filepath.Join(filepath.Dir(fl.path), commitlog.IndexName(v, id)))
@@ -91,6 +91,7 @@ func open(fl file) (*segment, error) {
 	}
 	s.f, s.size = f, info.Size()
 	s.reader = commitlog.NewReader(fl.path, f, s.size)
+	s.reader.SetKeys(keys)
 	limit := commitlog.Limit{Final: true}
 	switch {
 	case s.indexed && s.index.Completed:
@@ -118,7 +119,6 @@ func (s *segment) each(entry func(payload []byte, pos commitlog.Position, err er
 	for {
 		payload, pos, err := s.reader.Next()
 		var damaged *commitlog.DamagedError
-		var unsupported *commitlog.UnsupportedError
 		switch {
 		case err == nil:
 			if err := entry(payload, pos, nil); err != nil {
@@ -128,7 +128,7 @@ func (s *segment) each(entry func(payload []byte, pos commitlog.Position, err er
 			if err := entry(payload, pos, err); err != nil {
 				return ending{}, err
 			}
-		case errors.As(err, &damaged), errors.As(err, &unsupported):
+		case errors.As(err, &damaged), unreadable(err):
 			return ending{s.reader.Offset(), err.Error(), err}, nil
 		case err == commitlog.ErrFinished:
 			return ending{s.reader.Offset(), fmt.Sprintf("finished at %d", s.reader.Offset()), nil}, nil
@@ -138,6 +138,12 @@ func (s *segment) each(entry func(payload []byte, pos commitlog.Position, err er
 			return ending{}, err
 		}
 	}
+}
+
+// unreadable reports whether the error is that of a segment that is intact, as far as can be told, and has a form that is
+// not read, or a key that is not there.
+func unreadable(err error) bool {
+	return errors.As(err, new(*commitlog.UnsupportedError)) || errors.As(err, new(*commitlog.KeyError))
 }
 
 // openEnding tells the last sync marker of a segment that may be written to from damage behind it.

@@ -61,15 +61,14 @@ type tableCensus struct {
 }
 
 func infoFile(ctx context.Context, o Options, tables *tables, fl file) error {
-	s, err := open(fl)
+	s, err := open(fl, o.Keys)
 	if err != nil {
 		return err
 	}
 	defer s.close()
 	fmt.Fprintln(o.Out, filepath.Base(fl.path))
 	d, err := s.reader.Header()
-	var unsupported *commitlog.UnsupportedError
-	if err != nil && !errors.As(err, &unsupported) {
+	if err != nil && !unreadable(err) {
 		fmt.Fprintf(o.Out, "  %v\n", err)
 		if err == commitlog.ErrMore {
 			return fmt.Errorf("%s: has no header yet", fl.path)
@@ -81,7 +80,7 @@ func infoFile(ctx context.Context, o Options, tables *tables, fl file) error {
 		form += ", compressed by " + d.Compression
 	}
 	if d.Cipher != "" {
-		form += ", encrypted by " + d.Cipher
+		form += fmt.Sprintf(", encrypted by %s with the key %q", d.Cipher, d.KeyAlias)
 	}
 	if d.ID != 0 {
 		fmt.Fprintf(o.Out, "  version %d, id %d, %d bytes%s\n", d.Version, d.ID, s.size, form)

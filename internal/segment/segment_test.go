@@ -92,6 +92,35 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+// TestForms: what compressed and encrypted segments hold, with their keys and without.
+func TestForms(t *testing.T) {
+	dir, schema := unpack(t, "forms-5.0", "node1")
+	flags := KeystoreFlags{Keystore: recordings + "forms-5.0/keystore.jceks", KeystoreType: "JCEKS", KeystorePassword: "cassandra-store", KeyPassword: "cassandra-key"}
+	keys, err := flags.Keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, notes bytes.Buffer
+	if err := Info(t.Context(), Options{Paths: []string{dir}, Schema: schema, Keyspace: "forms", Keys: keys, Out: &out, Notes: &notes}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "info-forms-5.0.txt", out.Bytes())
+
+	flags.Keystore = ""
+	if keys, err = flags.Keys(); keys != nil || err != nil {
+		t.Fatalf("without a keystore: %v, %v", keys, err)
+	}
+	out.Reset()
+	err = Info(t.Context(), Options{Paths: []string{dir}, Schema: schema, Out: &out, Notes: &notes})
+	if err == nil || !strings.Contains(err.Error(), "no keystore is configured") || !strings.Contains(out.String(), `encrypted by AES/CBC/PKCS5Padding with the key "testing:1"`) {
+		t.Errorf("without keys: %v\n%s", err, out.String())
+	}
+	flags = KeystoreFlags{Keystore: recordings + "forms-5.0/keystore.jceks", KeystorePassword: "no password"}
+	if _, err := flags.Keys(); err == nil || strings.Contains(err.Error(), flags.KeystorePassword) {
+		t.Errorf("with a wrong password: %v", err)
+	}
+}
+
 func TestDumpWithoutASchema(t *testing.T) {
 	dir, _ := unpack(t, "demo", "node1")
 	var out bytes.Buffer
