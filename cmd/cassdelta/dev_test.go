@@ -3,12 +3,14 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"cassdelta/internal/testparts"
+	"cassdelta/schema"
 )
 
 // TestDevRecordings shows what real nodes of every version wrote: the events make the rows that they had at the end, and
@@ -87,6 +89,46 @@ func TestDevSummary(t *testing.T) {
 	}
 	if left.n == 0 || !strings.HasPrefix(left.text, "writes to tables that are not supported were left out") || strings.Contains(lines, "shop.customers") {
 		t.Errorf("%+v, printed:\n%s", left, lines)
+	}
+}
+
+// TestDevBadInput holds that what cannot be read is counted, and everything else shown.
+func TestDevBadInput(t *testing.T) {
+	r := openDemo(t)
+	dirs, file := unpack(t, r), recordedSchema(t, r)
+	breakMutation(t, dirs[1], tablesOf(t, file))
+	truncateSegment(t, dirs[2])
+	args := append([]string{"dev", "--schema", file, "--until-end"}, dirs...)
+	code, stdout, stderr := program(t, args...)
+	_, text, _ := strings.Cut(stdout, "\n\n")
+	s := parseSummary(t, text)
+	if code != exitOK || len(s) != 4 || s[3].n != 2 || !strings.HasPrefix(s[3].text, "places in segments could not be read") {
+		t.Errorf("exit code %d, %+v, %s", code, s, stderr)
+	}
+	code, stdout, stderr = program(t, append(args, "--json")...)
+	if code != exitOK {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	checkRows(t, r, tablesOf(t, file), foldEvents(t, "dev", parseEvents(t, stdout)))
+}
+
+// TestNothingCaptured holds that a cluster without a table that has CDC is no error: there may be one later.
+func TestNothingCaptured(t *testing.T) {
+	var tables []*schema.Table
+	for _, table := range demoTables(t) {
+		spec := *table
+		spec.CDC = false
+		table, err := schema.NewTable(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables = append(tables, table)
+	}
+	node := startNode(t, schema.UUID{1}, tables...)
+	code, stdout, stderr := program(t, "dev", "--until-end", "--cassandra-contact-points", node.addr(), t.TempDir())
+	want := map[logLine]int{{Level: "warn", Message: "no table has cdc = true, so there is nothing to publish yet: ALTER TABLE ... WITH cdc = true"}: 1}
+	if found := parseLog(t, stderr); code != exitOK || !maps.Equal(found, want) {
+		t.Errorf("exit code %d, log %+v, output %q", code, found, stdout)
 	}
 }
 

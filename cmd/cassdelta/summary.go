@@ -54,7 +54,7 @@ func printSummary(out io.Writer, nodes []string, s local.Summary) error {
 	section(&b, width, part{events, fmt.Sprintf("events: one for each row that the %d records changed", s.Folded["changed"])}, what)
 	for _, p := range []part{
 		{s.Unsupported, "writes to tables that are not supported were left out; the log names the tables"},
-		{s.Undecoded, "mutations could not be decoded, and were put aside; the log has the reasons"},
+		{s.Undecoded, "places in segments could not be read, and were left out; the log has the reasons"},
 	} {
 		if p.n > 0 {
 			section(&b, width, p, nil)

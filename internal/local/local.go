@@ -83,8 +83,8 @@ type Summary struct {
 	Refused, Changes int64
 	// Events counts what a reader of the clean topics got, by op.
 	Events map[string]int64
-	// Unsupported counts the updates that the agents left out because of their tables, and Undecoded the mutations that
-	// they put aside as dead letters.
+	// Unsupported counts the updates that the agents left out because of their tables, and Undecoded the mutations and the
+	// rests of segments that they could not read.
 	Unsupported, Undecoded int64
 	// Stopped says that ctx ended the run, maybe before dedup had folded all raw records.
 	Stopped bool
