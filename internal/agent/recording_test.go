@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cassdelta/commitlog"
+	"cassdelta/commitlog/keystore"
 	"cassdelta/internal/recording"
 	"cassdelta/internal/testparts"
 	"cassdelta/schema"
@@ -14,7 +17,7 @@ import (
 // Segments of real nodes, as they stood at the moments of the recording, one moment after the other; the agent runs to
 // the end of the directory at each.
 func TestRecordings(t *testing.T) {
-	for _, name := range []string{"demo", "types-4.0", "types-4.1", "types-5.0", "types-5.0-v8", "crash-5.0"} {
+	for _, name := range []string{"demo", "types-4.0", "types-4.1", "types-5.0", "types-5.0-v8", "crash-5.0", "forms-5.0", "forms-crash-5.0"} {
 		t.Run(name, func(t *testing.T) {
 			rec, err := testparts.OpenRecording(name)
 			if err != nil {
@@ -35,11 +38,31 @@ func TestRecordings(t *testing.T) {
 	}
 }
 
+// recordedKeys are those of the keystore that recordings with encrypted segments have.
+func recordedKeys(t *testing.T, rec *recording.Recording) commitlog.Keys {
+	t.Helper()
+	if !strings.HasPrefix(rec.Name, "forms-") {
+		return nil
+	}
+	dir, err := testparts.RecordingsDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keystore.Open(keystore.Config{
+		Path: filepath.Join(dir, rec.Name, "keystore.jceks"), Type: "JCEKS", StorePassword: "cassandra-store", KeyPassword: "cassandra-key",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
 func testRecording(t *testing.T, rec *recording.Recording, from recording.Node, catalog *schema.Catalog) {
 	n := &node{t: t, dir: t.TempDir()}
 	r := newRig(t, n, startKafka(t), catalog.Tables()...)
 	registry := prometheus.NewRegistry()
 	r.config.Static = true
+	r.config.Keys = recordedKeys(t, rec)
 	var err error
 	if r.config.Host, err = schema.ParseUUID(from.HostID); err != nil {
 		t.Fatal(err)
@@ -80,7 +103,7 @@ func decodeAll(t *testing.T, rec *recording.Recording, node string, catalog *sch
 	if err := rec.Unpack(node, recording.FinalMoment, dir); err != nil {
 		t.Fatal(err)
 	}
-	tail, err := commitlog.NewTail(commitlog.TailConfig{Dir: dir, Static: true})
+	tail, err := commitlog.NewTail(commitlog.TailConfig{Dir: dir, Static: true, Keys: recordedKeys(t, rec)})
 	if err != nil {
 		t.Fatal(err)
 	}
