@@ -54,15 +54,21 @@ func (c *cursor) bytes(n int, field string) []byte {
 	return b
 }
 
-func (c *cursor) u8(field string) byte {
-	if c.off >= len(c.b) {
-		c.short(field, 1)
-		return 0
+// u8 is small enough to be compiled in line, as is small below; the fields of a mutation are mostly of one byte.
+func (c *cursor) u8(field string) (v byte) {
+	if c.off < len(c.b) {
+		v = c.b[c.off]
+		c.off++
+	} else {
+		c.missing(field)
 	}
-	v := c.b[c.off]
-	c.off++
 	return v
 }
+
+// missing records that a field of one byte is not there. Compiled in line it would keep u8 from being so.
+//
+//go:noinline
+func (c *cursor) missing(field string) { c.short(field, 1) }
 
 func (c *cursor) u16(field string) uint16 {
 	if b := c.bytes(2, field); b != nil {
@@ -139,12 +145,12 @@ func (c *cursor) vbytes(field string) []byte {
 // count reads a uvint that counts things of at least size bytes each, size > 0.
 func (c *cursor) count(size int, field string) int {
 	at := c.off
-	n := c.uvint(field)
-	if c.err != nil {
-		return 0
+	n, ok := c.small()
+	if !ok {
+		n = c.uvint(field)
 	}
-	if most := uint64(c.left() / size); n > most {
-		c.fail(at, field, fmt.Sprintf("expected at most %d, as many as fit before the end, found %d", most, n))
+	if left := uint64(c.left()); n > left || n*uint64(size) > left {
+		c.fail(at, field, fmt.Sprintf("expected at most %d, as many as fit before the end, found %d", left/uint64(size), n))
 		return 0
 	}
 	return int(n)

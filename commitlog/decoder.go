@@ -200,44 +200,59 @@ func (d *Decoder) info(id schema.UUID) *tableInfo {
 type columnRef struct {
 	index int // as in Cell.Column
 	multi bool
-	fixed int // length of a value, -1 if it stands in front of each
+	fixed int // length of a value, -1 if it stands in front of each, as always in a multi-cell column
 	// dropped says that a column of this name was dropped: what was written at droppedAt, in microseconds, or before
 	// is left out.
 	dropped   bool
 	droppedAt int64
 }
 
-// columnLists resolves column lists by their bytes: a table has few different ones.
+// leavesOut reports whether what was written at timestamp is of a column that was dropped then or later.
+// Source: DeserializationHelper.isDropped.
+func (r *columnRef) leavesOut(timestamp int64) bool { return r.dropped && timestamp <= r.droppedAt }
+
+// columnList is a column list as serialized, with what its names stand for.
+type columnList struct {
+	bytes []byte
+	refs  []columnRef // not nil
+}
+
+// columnLists resolves column lists by their bytes: a table has few different ones, one for each set of columns that some
+// statement writes.
 type columnLists struct {
-	byBytes   map[string][]columnRef
-	lastBytes []byte
-	last      []columnRef
+	all map[string][]columnRef
+	// recent holds, of the lists with the same hash, the last one; last is the last of all of them.
+	recent [32]columnList
+	last   *columnList
 }
 
 // keepLists bounds the number of column lists remembered for a table.
 const keepLists = 1024
 
-// leavesOut reports whether what was written at timestamp is of a column that was dropped then or later.
-// Source: DeserializationHelper.isDropped.
-func (r *columnRef) leavesOut(timestamp int64) bool { return r.dropped && timestamp <= r.droppedAt }
-
-func (l *columnLists) find(b []byte) ([]columnRef, bool) {
-	if l.last != nil && bytes.Equal(l.lastBytes, b) {
-		return l.last, true
-	}
-	refs, ok := l.byBytes[string(b)]
-	if ok {
-		l.last, l.lastBytes = refs, append(l.lastBytes[:0], b...)
-	}
-	return refs, ok
+// next reports whether b begins with the list that came last. A list says itself where it ends.
+func (l *columnLists) next(b []byte) bool {
+	return l.last != nil && bytes.HasPrefix(b, l.last.bytes)
 }
 
-func (l *columnLists) keep(b []byte, refs []columnRef) {
-	if l.byBytes == nil || len(l.byBytes) >= keepLists {
-		l.byBytes = map[string][]columnRef{}
+// find makes a list the last; hash is anything that depends on nothing but its bytes. ok is false for an unknown list.
+func (l *columnLists) find(list []byte, hash uint) (refs []columnRef, ok bool) {
+	r := &l.recent[hash%uint(len(l.recent))]
+	if r.refs == nil || !bytes.Equal(r.bytes, list) {
+		refs, ok := l.all[string(list)]
+		if !ok {
+			return nil, false
+		}
+		r.bytes, r.refs = append(r.bytes[:0], list...), refs
 	}
-	l.byBytes[string(b)] = refs
-	l.last, l.lastBytes = refs, append(l.lastBytes[:0], b...)
+	l.last = r
+	return r.refs, true
+}
+
+func (l *columnLists) keep(list []byte, refs []columnRef) {
+	if l.all == nil || len(l.all) >= keepLists {
+		l.all = map[string][]columnRef{}
+	}
+	l.all[string(list)] = refs
 }
 
 // column resolves a name as Cassandra does: among the columns, then among the dropped ones. ok is false for neither.

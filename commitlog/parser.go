@@ -1,7 +1,6 @@
 package commitlog
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"math/bits"
@@ -58,9 +57,10 @@ type parser struct {
 	// stopped says that the last update was left without walking over it, because nothing that matters follows.
 	stopped bool
 
-	t     *tableInfo
-	index int
-	skip  bool // the update is walked over only
+	t        *tableInfo
+	index    int
+	skip     bool   // the update is walked over only
+	unwanted Update // the update while it is walked over
 
 	// The minima of the update.
 	minTimestamp, minTime, minTTL uint64
@@ -102,11 +102,13 @@ func (p *parser) update(pos Position, index int, m *Mutation) error {
 		p.stopped = true
 		return nil
 	}
-	n := len(m.Updates)
-	m.Updates = slices.Grow(m.Updates, 1)
-	u := &m.Updates[:n+1][n]
-	*u = Update{}
-	u.Table, u.Index, u.Deletion = p.t.table, index, LiveDeletion
+	u := &p.unwanted
+	if !p.skip {
+		n := len(m.Updates)
+		m.Updates = slices.Grow(m.Updates, 1)
+		u = &m.Updates[:n+1][n]
+	}
+	u.Table, u.Index, u.Deletion, u.Static, u.Unfiltereds = p.t.table, index, LiveDeletion, nil, nil
 	u.Key = p.vbytes("partition key")
 	flagsAt := p.off
 	flags := p.u8("flags of the update")
@@ -123,7 +125,7 @@ func (p *parser) update(pos Position, index int, m *Mutation) error {
 	}
 	if !p.skip {
 		u.Suspects = p.suspects
-		m.Updates = m.Updates[:n+1]
+		m.Updates = m.Updates[:len(m.Updates)+1]
 	}
 	return nil
 }
@@ -158,7 +160,8 @@ func (p *parser) partition(pos Position, flags byte, u *Update) error {
 	if flags&updateRowEstimate != 0 {
 		p.uvint("row estimate")
 	}
-	first := len(p.d.unfiltereds)
+	d := p.d
+	first := len(d.unfiltereds)
 	for !p.failed() {
 		f := p.u8("flags of a row or marker")
 		if f&rowEnd != 0 {
@@ -167,20 +170,20 @@ func (p *parser) partition(pos Position, flags byte, u *Update) error {
 		if f&rowMarker != 0 {
 			p.marker(f)
 		} else if row := p.row(f, regulars, false); row != nil {
-			p.d.unfiltereds = append(p.d.unfiltereds, Unfiltered{Row: row})
+			d.unfiltereds = append(d.unfiltereds, Unfiltered{Row: row})
 		}
 	}
-	last := len(p.d.unfiltereds)
-	u.Unfiltereds = p.d.unfiltereds[first:last:last]
+	last := len(d.unfiltereds)
+	u.Unfiltereds = d.unfiltereds[first:last:last]
 	return nil
 }
 
 // columns parses a column list: the names of the columns that the update touches, in the order that its bitmaps refer
 // to.
 func (p *parser) columns(pos Position, lists *columnLists, kind schema.ColumnKind, field string) ([]columnRef, error) {
-	if lists.last != nil && bytes.HasPrefix(p.b[p.off:], lists.lastBytes) {
-		p.off += len(lists.lastBytes)
-		return lists.last, nil
+	if lists.next(p.b[p.off:]) {
+		p.off += len(lists.last.bytes)
+		return lists.last.refs, nil
 	}
 	start := p.off
 	n := p.count(1, field)
@@ -188,14 +191,16 @@ func (p *parser) columns(pos Position, lists *columnLists, kind schema.ColumnKin
 		p.fail(start, field, fmt.Sprintf("expected at most %d, the columns that the table has and had, found %d", most, n))
 	}
 	names := p.off
+	var hash uint
 	for i := 0; i < n && !p.failed(); i++ {
 		p.vbytes("column name")
+		hash = hash*31 + uint(p.off-start)*7 + uint(p.b[p.off-1]) // its length and its last letter
 	}
 	if p.failed() {
 		return nil, nil
 	}
 	list := p.b[start:p.off]
-	if refs, ok := lists.find(list); ok {
+	if refs, ok := lists.find(list, hash); ok {
 		return refs, nil
 	}
 	refs := make([]columnRef, n)
@@ -220,6 +225,7 @@ func (p *parser) columns(pos Position, lists *columnLists, kind schema.ColumnKin
 		refs[i] = ref
 	}
 	lists.keep(list, refs)
+	lists.find(list, hash)
 	return refs, nil
 }
 
@@ -276,15 +282,9 @@ func (p *parser) rowColumns(flags byte, columns []columnRef, r *Row) {
 	n := len(columns)
 	switch {
 	case flags&rowAllColumns != 0:
-		for i := range columns {
-			if ref := &columns[i]; ref.multi {
-				p.complexColumn(flags, ref, r)
-			} else {
-				p.cell(ref, r)
-			}
-			if p.failed() {
-				return
-			}
+		for i := p.plainCells(columns, r); i < n && !p.failed(); i++ {
+			p.column(flags, &columns[i], r)
+			i += p.plainCells(columns[i+1:], r)
 		}
 	case n < 64:
 		at := p.off
@@ -371,15 +371,64 @@ func (p *parser) complexColumn(flags byte, ref *columnRef, r *Row) {
 	}
 }
 
+// plainCells parses cells of successive columns as long as they are of the usual kind, and returns their number: cells of
+// simple columns that are alive, with the timestamp (and ttl) of the row or a timestamp near the least, and a value shorter
+// than 128 bytes or of fixed length. The other cells, damaged ones among them, are for cell.
+//
+// Here the offset is in a register and the bounds are checked once a cell, which is what makes most mutations fast.
+func (p *parser) plainCells(columns []columnRef, r *Row) int {
+	d := p.d
+	d.cells = slices.Grow(d.cells, len(columns))
+	cells := d.cells[len(d.cells) : len(d.cells)+len(columns)]
+	b, off := p.b, p.off
+	n := 0
+cells:
+	for ; n < len(columns); n++ {
+		ref, c := &columns[n], &cells[n]
+		if ref.multi || ref.dropped || len(b)-off < 3 {
+			break
+		}
+		at := off + 1
+		switch b[off] {
+		case cellRowTimestamp:
+			c.Timestamp, c.TTL, c.LocalTime = r.Liveness.Timestamp, 0, NoDeletionTime
+		case cellRowTimestamp | cellRowTTL | cellExpiring:
+			c.Timestamp, c.TTL, c.LocalTime = r.Liveness.Timestamp, r.Liveness.TTL, r.Liveness.ExpiresAt
+		case 0:
+			if b[at] >= 0x80 {
+				break cells
+			}
+			c.Timestamp, c.TTL, c.LocalTime = int64(uint64(b[at])+p.minTimestamp), 0, NoDeletionTime
+			at++
+		default:
+			break cells
+		}
+		length := ref.fixed
+		if length < 0 {
+			if b[at] >= 0x80 {
+				break
+			}
+			length = int(b[at])
+			at++
+		}
+		if length > len(b)-at {
+			break
+		}
+		c.Column, c.Path, c.Deleted = ref.index, nil, false
+		c.Value = b[at : at+length : at+length]
+		off = at + length
+	}
+	p.off = off
+	if !p.skip {
+		d.cells = d.cells[:len(d.cells)+n]
+	}
+	return n
+}
+
 // cell parses one cell, in its place among the decoder's cells. ref.multi says that it has a path.
 func (p *parser) cell(ref *columnRef, r *Row) {
-	if p.off >= len(p.b) {
-		p.short("flags of a cell", 1)
-		return
-	}
 	at := p.off
-	flags := p.b[at]
-	p.off++
+	flags := p.u8("flags of a cell")
 	if flags&^cellKnown != 0 || flags&(cellDeleted|cellExpiring) == cellDeleted|cellExpiring {
 		p.fail(at, "flags of a cell", fmt.Sprintf("found 0x%02x, with bits that a cell cannot have", flags))
 		return
@@ -413,7 +462,7 @@ func (p *parser) cell(ref *columnRef, r *Row) {
 	switch {
 	case flags&cellEmptyValue != 0:
 		c.Value = p.b[p.off:p.off:p.off]
-	case ref.multi || ref.fixed < 0:
+	case ref.fixed < 0:
 		c.Value = p.vbytes("value of a cell")
 	default:
 		c.Value = p.bytes(ref.fixed, "value of a cell")
