@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"cassdelta/internal/testparts"
 	"cassdelta/schema"
@@ -110,6 +111,35 @@ func TestDevBadInput(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 	checkRows(t, r, tablesOf(t, file), foldEvents(t, "dev", parseEvents(t, stdout)))
+}
+
+// TestDevStop holds that Ctrl-C ends with a summary that adds up, whenever it comes: before anything was read, in the
+// midst, or when all was shown.
+func TestDevStop(t *testing.T) {
+	r := openDemo(t)
+	file := recordedSchema(t, r)
+	for _, lines := range []int{0, 1, 20, 64} {
+		t.Run(fmt.Sprint(lines), func(t *testing.T) {
+			t.Parallel()
+			p := start(t, append([]string{"dev", "--schema", file}, unpack(t, r)...)...)
+			for strings.Count(p.out.String(), "\n") < lines {
+				select {
+				case <-p.ended:
+					t.Fatalf("it ended by itself: %s", p.errors())
+				case <-time.After(time.Millisecond):
+				}
+			}
+			code, stdout, stderr := p.stop()
+			if code != exitOK || stderr != "" {
+				t.Fatalf("exit code %d: %s", code, stderr)
+			}
+			printed, text, _ := strings.Cut("\n"+stdout, "\n\n")
+			s := parseSummary(t, text)
+			if len(s) != 3 || s[0].n != s[1].n || s[2].n != strings.Count(printed, "\n") || s[2].n < lines {
+				t.Errorf("stopped after %d lines:\n%s", lines, stdout)
+			}
+		})
+	}
 }
 
 // TestNothingCaptured holds that a cluster without a table that has CDC is no error: there may be one later.
