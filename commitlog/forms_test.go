@@ -262,3 +262,100 @@ func checkFlipped(t *testing.T, good, found read, bit int) {
 		t.Errorf("byte %d, bit %d: no hint in %v", bit/8, bit%8, damage)
 	}
 }
+
+// TestReaderFollowsForms reads a segment while it grows, through one reader: a section is written in pieces, and in an
+// encrypted segment with its marker last; until all of it is there it is not there.
+func TestReaderFollowsForms(t *testing.T) {
+	for _, f := range testForms {
+		t.Run(f.name, func(t *testing.T) {
+			sections := [][][]byte{samplePayloads(2), samplePayloads(30), samplePayloads(0)}
+			b, _ := f.segment(1000, sections...)
+			var file []byte
+			r := NewReader("CommitLog-7-1000.log", readerAt(func() []byte { return file }), 0)
+			r.SetKeys(testKeys)
+			expect := func(want [][]byte, end error) {
+				t.Helper()
+				found := readForm(r, r.limit)
+				if len(found.payloads) != len(want) || found.bad > 0 || found.err != end {
+					t.Fatalf("%d bytes: found %d payloads, then %v; expected %d, then %v", len(file), len(found.payloads), found.err, len(want), end)
+				}
+				for i := range want {
+					if !bytes.Equal(found.payloads[i], want[i]) {
+						t.Errorf("%d bytes: found %q, expected %q", len(file), found.payloads[i], want[i])
+					}
+				}
+			}
+			start := headerFixed + len(f.params) + 4
+			file = b[:start]
+			r.Extend(int64(len(file)), Limit{Offset: NoOffset})
+			expect(nil, ErrMore)
+			for _, s := range append(sections, nil) {
+				end := int(binary.BigEndian.Uint32(b[start:]))
+				for n := start + 1; n < end; n += 1 + (end-start)/20 {
+					if file = b[:n]; f.name == "encrypted" {
+						file = bytes.Clone(file)
+						copy(file[start:], make([]byte, markerLen+4))
+					}
+					r.Extend(int64(n), Limit{Offset: NoOffset})
+					expect(nil, ErrMore)
+				}
+				file = b[:end]
+				r.Extend(int64(end), Limit{Offset: NoOffset})
+				expect(s, ErrMore)
+				start = end
+			}
+			r.Extend(int64(len(b)), Limit{Final: true})
+			expect(nil, ErrFinished)
+		})
+	}
+}
+
+// TestSectionThatCannotBeDecoded: it is not there yet, unless the index says that it is or the segment is final.
+func TestSectionThatCannotBeDecoded(t *testing.T) {
+	for _, f := range testForms {
+		b, positions := f.segment(1000, samplePayloads(2))
+		b[headerFixed+len(f.params)+4+markerLen] ^= 0x80 // a length beyond all bounds
+		for _, c := range []struct {
+			limit   Limit
+			damaged bool
+		}{
+			{Limit{Offset: NoOffset}, false},
+			{Limit{Offset: positions[len(positions)-1]}, true},
+			{Limit{Final: true}, true},
+		} {
+			found := readForm(formReader("CommitLog-7-1000.log", b, testKeys), c.limit)
+			damage, damaged := found.err.(*DamagedError)
+			if damaged != c.damaged || !damaged && found.err != ErrMore || len(found.payloads) != 0 {
+				t.Errorf("%s, %+v: found %d payloads, then %v", f.name, c.limit, len(found.payloads), found.err)
+			}
+			if damaged && damage.Offset != int64(headerFixed+len(f.params)+4) {
+				t.Errorf("%s: damage at byte %d, which is not where the section starts", f.name, damage.Offset)
+			}
+		}
+	}
+}
+
+func BenchmarkForms(b *testing.B) {
+	var sections [][][]byte
+	for range 8 {
+		sections = append(sections, samplePayloads(5000))
+	}
+	for _, f := range testForms {
+		b.Run(f.name, func(b *testing.B) {
+			segment, positions := f.segment(1000, sections...)
+			b.SetBytes(positions[len(positions)-1])
+			b.ReportAllocs()
+			for b.Loop() {
+				r := NewReader("CommitLog-7-1000.log", bytes.NewReader(segment), int64(len(segment)))
+				r.SetKeys(testKeys)
+				for {
+					if _, _, err := r.Next(); err == ErrFinished {
+						break
+					} else if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
