@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,20 +142,8 @@ func (s *session) live(ctx context.Context) (err error) {
 	}
 }
 
-const (
-	// idleWait is how long a session waits for records, or for the group, before it looks whether stores are to be flushed.
-	idleWait = time.Second
-	// maxPoll is how many records are read at a time, and none are while fullBytes or fullRecords wait.
-	maxPoll     = 4096
-	fullBytes   = 32 << 20
-	fullRecords = 8 * maxPoll
-	// A partition that is held up by a record of many transactions is not read while a share of that waits, so that the
-	// others go on.
-	pauseBytes   = fullBytes / 8
-	pauseRecords = fullRecords / 8
-	// fetchWait is how long the brokers may keep a fetch that finds nothing. A partition that is added is fetched only after it.
-	fetchWait = 500 * time.Millisecond
-)
+// idleWait is how long a session waits for records, or for the group, before it looks whether stores are to be flushed.
+const idleWait = time.Second
 
 // connect opens the clients and ends what a predecessor left open.
 func (s *session) connect(ctx context.Context) (err error) {
@@ -206,23 +192,6 @@ func (s *session) initProducer(ctx context.Context) error {
 	defer cancel()
 	_, _, err := s.group.Client().ProducerID(ctx)
 	return err
-}
-
-// baseOptions come before those of the user, who may have others.
-var baseOptions = []kgo.Opt{
-	kgo.FetchMaxWait(fetchWait),
-	// A leader that has moved is looked for after this time, while a transaction waits.
-	kgo.MetadataMinAge(time.Second),
-}
-
-// fetchOptions are those of a client that reads raw partitions from positions it is given.
-func fetchOptions(base []kgo.Opt, more ...kgo.Opt) []kgo.Opt {
-	return slices.Concat(baseOptions, base, []kgo.Opt{
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.FetchMaxBytes(16 << 20),
-		kgo.FetchMaxPartitionBytes(4 << 20),
-	}, more)
 }
 
 // groupErrors hears why the member is not in the group.
@@ -278,209 +247,4 @@ func (s *session) waitContext(ctx context.Context, d time.Duration) (context.Con
 		cancel()
 	}
 	return ctx, cancel
-}
-
-// reconcile makes the tasks those of the assignment.
-func (s *session) reconcile(ctx context.Context) error {
-	s.mu.Lock()
-	s.dirty = false
-	opened, err := s.opened, s.groupErr
-	s.opened = nil
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	var fresh map[int32]bool
-	s.assigned, fresh = s.members.take()
-	for p, o := range s.opening {
-		if !s.assigned.owned[p] || fresh[p] {
-			o.cancel()
-			delete(s.opening, p)
-		}
-	}
-	var errs []error
-	for _, o := range opened {
-		errs = append(errs, s.attach(o))
-	}
-	for p, t := range s.tasks {
-		if !s.assigned.owned[p] || fresh[p] {
-			errs = append(errs, s.detach(t))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	for p := range s.assigned.owned {
-		if s.tasks[p] == nil && s.opening[p] == nil {
-			s.open(ctx, p)
-		}
-	}
-	// What the member's client has to tell is told by its hooks.
-	//lint:ignore SA1012 nil is documented to return at once
-	s.group.PollFetches(nil)
-	return nil
-}
-
-// open begins to open a partition.
-func (s *session) open(ctx context.Context, partition int32) {
-	ctx, cancel := context.WithCancel(ctx)
-	o := &opening{partition: partition, cancel: cancel}
-	s.opening[partition] = o
-	s.openers.Go(func() {
-		o.task, o.err = s.openTask(ctx, partition)
-		s.mu.Lock()
-		s.opened = append(s.opened, o)
-		s.mu.Unlock()
-		s.wake(false)
-	})
-}
-
-// attach begins to read a partition that is open, unless it is not wanted any more.
-func (s *session) attach(o *opening) error {
-	o.cancel()
-	wanted := s.opening[o.partition] == o
-	if wanted {
-		delete(s.opening, o.partition)
-	}
-	if o.err != nil {
-		if wanted || isFinal(o.err) {
-			return o.err
-		}
-		return nil
-	}
-	if !wanted {
-		return o.task.close()
-	}
-	s.tasks[o.partition] = o.task
-	from := kgo.NewOffset().At(o.task.committed.Offset).WithEpoch(o.task.committed.epoch)
-	s.fetch.AddConsumePartitions(map[string]map[int32]kgo.Offset{s.w.topic.Name: {o.partition: from}})
-	s.log.Info("folding", zap.Int32("raw partition", o.partition), zap.Stringer("from", o.task.committed))
-	return nil
-}
-
-// detach closes a partition that is not ours any more.
-func (s *session) detach(t *task) error {
-	partitions := map[string][]int32{s.w.topic.Name: {t.partition}}
-	s.fetch.RemoveConsumePartitions(partitions)
-	s.fetch.ResumeFetchPartitions(partitions)
-	delete(s.tasks, t.partition)
-	t.rewind()
-	s.w.metrics.lag.DeleteLabelValues(strconv.Itoa(int(t.partition)))
-	s.log.Info("no longer folding", zap.Int32("raw partition", t.partition))
-	return t.close()
-}
-
-// closeTasks closes all partitions, those too that were opened meanwhile.
-func (s *session) closeTasks() error {
-	for _, o := range s.opened {
-		if o.task != nil {
-			s.tasks[o.partition] = o.task
-		}
-	}
-	all := slices.Collect(maps.Values(s.tasks))
-	errs := make([]error, len(all))
-	var closing sync.WaitGroup
-	for i, t := range all {
-		s.w.metrics.lag.DeleteLabelValues(strconv.Itoa(int(t.partition)))
-		closing.Go(func() { errs[i] = t.close() })
-	}
-	closing.Wait()
-	return errors.Join(errs...)
-}
-
-// waiting is how many records wait to be folded.
-func (s *session) waiting() int {
-	n := 0
-	for _, t := range s.tasks {
-		n += t.waiting()
-	}
-	return n
-}
-
-// flush writes stores to disk for which it is time.
-func (s *session) flush() error {
-	for _, t := range s.tasks {
-		if err := t.store.FlushIfDue(); err != nil {
-			return &stopError{err}
-		}
-	}
-	return nil
-}
-
-// poll reads records. If some wait it only takes what is there; else it waits for d at most, or until the session is to look up.
-func (s *session) poll(ctx context.Context, d time.Duration) error {
-	s.pause()
-	records, bytes := 0, 0
-	for _, t := range s.tasks {
-		records += t.waiting()
-		bytes += t.bytes
-	}
-	if records >= fullRecords || bytes >= fullBytes {
-		return nil
-	}
-	var fetches kgo.Fetches
-	if records > 0 {
-		//lint:ignore SA1012 nil is documented to return at once
-		fetches = s.fetch.PollRecords(nil, maxPoll)
-	} else {
-		waitCtx, cancel := s.waitContext(ctx, d)
-		fetches = s.fetch.PollRecords(waitCtx, maxPoll)
-		cancel()
-	}
-	if err := fetchError(fetches); err != nil {
-		return err
-	}
-	var err error
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		t := s.tasks[p.Partition]
-		if t == nil {
-			return
-		}
-		t.end = max(t.end, p.HighWatermark)
-		for _, r := range p.Records {
-			if err == nil {
-				err = t.take(r)
-			}
-		}
-	})
-	return err
-}
-
-// pause stops reading partitions that are held up, and goes on with those that are not any more.
-func (s *session) pause() {
-	for _, t := range s.tasks {
-		paused := t.done > 0 && (t.waiting() >= pauseRecords || t.bytes >= pauseBytes) ||
-			t.paused && (t.waiting() >= pauseRecords/2 || t.bytes >= pauseBytes/2)
-		if paused == t.paused {
-			continue
-		}
-		partitions := map[string][]int32{s.w.topic.Name: {t.partition}}
-		if t.paused = paused; paused {
-			s.fetch.PauseFetchPartitions(partitions)
-		} else {
-			s.fetch.ResumeFetchPartitions(partitions)
-		}
-	}
-}
-
-// fetchError returns what went wrong with a fetch that the client does not try again by itself.
-func fetchError(fetches kgo.Fetches) error {
-	var errs []error
-	for _, e := range fetches.Errors() {
-		var cut *kgo.ErrDataLoss
-		switch {
-		case errors.Is(e.Err, context.Canceled), errors.Is(e.Err, context.DeadlineExceeded):
-		case errors.Is(e.Err, kerr.OffsetOutOfRange):
-			errs = append(errs, &stopError{&PositionError{Topic: e.Topic, Partition: e.Partition, Reason: "records were deleted before they were folded, and the changes in them are lost: " +
-				"raise the topic's retention; a restart says what can be done"}})
-		case errors.As(e.Err, &cut):
-			errs = append(errs, &stopError{&PositionError{Topic: e.Topic, Partition: e.Partition, Reason: fmt.Sprintf("the log was cut behind the position that was folded (%v): "+
-				"an unclean leader election lost records; a restart says what can be done", cut)}})
-		case errors.Is(e.Err, kerr.UnknownTopicID):
-			errs = append(errs, &stopError{&PositionError{Topic: e.Topic, Partition: e.Partition, Reason: "the raw topic was deleted while it was read"}})
-		default:
-			errs = append(errs, fmt.Errorf("fetch topic %s, partition %d: %w", e.Topic, e.Partition, e.Err))
-		}
-	}
-	return errors.Join(errs...)
 }
