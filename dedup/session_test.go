@@ -62,9 +62,10 @@ func (w *rig) await(s *session, records int) {
 	}
 }
 
-// drain runs transactions until no record waits.
-func (w *rig) drain(s *session) {
+// drainAfter reads until so many records wait, and runs transactions until none does.
+func (w *rig) drainAfter(s *session, records int) {
 	w.t.Helper()
+	w.await(s, records)
 	for s.waiting() > 0 {
 		if err := s.transaction(w.ctx); err != nil {
 			w.t.Fatal(err)
@@ -97,7 +98,7 @@ func TestPositionsOfAnotherGenerationAreNotCommitted(t *testing.T) {
 				t.Errorf("the group is at %v, %d records wait, expected that nothing is committed", group, s.waiting())
 			}
 			s.assigned = known
-			w.drain(s)
+			w.drainAfter(s, 0)
 			w.finished()
 		})
 	}
@@ -108,8 +109,7 @@ func TestPartitionThatCameBackIsOpenedAnew(t *testing.T) {
 	w := newRig(t)
 	s := w.startSession()
 	w.write(0, 3)
-	w.await(s, rawParts+1)
-	w.drain(s)
+	w.drainAfter(s, rawParts+1)
 	former := s.tasks[0]
 	w.write(0, 4)
 	w.await(s, 1)
@@ -126,7 +126,45 @@ func TestPartitionThatCameBackIsOpenedAnew(t *testing.T) {
 	if s.tasks[0] == former {
 		t.Error("the partition was not opened anew")
 	}
-	w.await(s, 1)
-	w.drain(s)
+	w.drainAfter(s, 1)
+	w.finished()
+}
+
+// TestGiantRecordDoesNotHoldUpOthers has a record of many transactions in one partition, with much behind it.
+func TestGiantRecordDoesNotHoldUpOthers(t *testing.T) {
+	w := newRig(t)
+	s := w.startSession()
+	s.w.cfg.MaxEventsPerTxn = 100
+	w.drainAfter(s, rawParts)
+	behind := make([]int64, pauseRecords+10)
+	for i := range behind {
+		behind[i] = 1
+	}
+	w.write(0, append([]int64{20_000}, behind...)...)
+	w.await(s, pauseRecords)
+	if err := s.transaction(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	giant := s.tasks[0]
+	w.write(1, 7)
+	for s.tasks[1].committed.Offset < 2 {
+		if err := s.transaction(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if giant.committed.Offset != 1 || giant.done == 0 {
+		t.Fatalf("partition 0 is at %v, expected to be within the record at offset 1", giant.committed)
+	}
+	if !giant.paused {
+		t.Error("partition 0 is read on while it is held up")
+	}
+	s.w.cfg.MaxEventsPerTxn = 10_000
+	w.drainAfter(s, 0)
+	for giant.committed.Offset < int64(2+len(behind)) {
+		w.drainAfter(s, 1)
+	}
+	if giant.paused {
+		t.Error("partition 0 is still paused")
+	}
 	w.finished()
 }
