@@ -73,8 +73,16 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 func run(ctx context.Context, o Options) (Result, error) {
 	var r Result
+	g := newGenerator(o.Variant, o.Seed)
+	var k *keys
+	if o.Variant.form.encrypted {
+		var err error
+		if k, err = makeKeys(ctx, g, filepath.Join(o.Dir, "keystore")); err != nil {
+			return r, err
+		}
+	}
 	cluster, err := testparts.StartCassandra(ctx, testparts.CassandraOptions{
-		Version: o.Variant.version.cassandra, Dir: o.Dir, CDC: true, ExtraYAML: o.Variant.yamlSettings(),
+		Version: o.Variant.version.cassandra, Dir: o.Dir, CDC: true, ExtraYAML: o.Variant.yamlSettings(k),
 	})
 	if err != nil {
 		return r, err
@@ -85,7 +93,12 @@ func run(ctx context.Context, o Options) (Result, error) {
 		dir: node.CDCRawDir(), schema: filepath.Join(o.Dir, "schema.cql"), keyspace: keyspace,
 		config: filepath.Join(node.Dir, "conf", "cassandra.yaml"),
 	}
-	if r.Release, err = work(ctx, node, o, s.schema); err != nil {
+	if k != nil {
+		if s.keys, err = k.open(); err != nil {
+			return r, err
+		}
+	}
+	if r.Release, err = work(ctx, node, g, o.Mutations, s.schema); err != nil {
 		return r, err
 	}
 	if err := node.Stop(ctx); err != nil {
@@ -106,7 +119,7 @@ func run(ctx context.Context, o Options) (Result, error) {
 }
 
 // work writes to the node, and then its schema to a file.
-func work(ctx context.Context, node *testparts.Node, o Options, schemaFile string) (release string, err error) {
+func work(ctx context.Context, node *testparts.Node, g *generator, mutations int, schemaFile string) (release string, err error) {
 	s, err := node.Session()
 	if err != nil {
 		return "", err
@@ -123,7 +136,6 @@ func work(ctx context.Context, node *testparts.Node, o Options, schemaFile strin
 		}
 		defer clients[i].close()
 	}
-	g := newGenerator(o.Variant, o.Seed)
 	statements := g.makeSchema()
 	for i := range phases {
 		for _, cql := range statements {
@@ -131,7 +143,7 @@ func work(ctx context.Context, node *testparts.Node, o Options, schemaFile strin
 				return "", err
 			}
 		}
-		if err := phase(ctx, clients, g, o.Mutations/phases+1); err != nil {
+		if err := phase(ctx, clients, g, mutations/phases+1); err != nil {
 			return "", err
 		}
 		if i < phases-1 {

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 
+	"cassdelta/commitlog"
 	"cassdelta/internal/segment"
 	"cassdelta/internal/testparts"
 )
@@ -26,6 +29,8 @@ type segments struct {
 	keyspace string
 	// config is the path of the cassandra.yaml that they were written with.
 	config string
+	// keys are those of encrypted segments, for our reader; nil for none.
+	keys commitlog.Keys
 }
 
 // compareReaders reads segments with Cassandra's reader, of the part given, and with ours. An error of ours does not
@@ -46,9 +51,13 @@ func compareReaders(ctx context.Context, part string, s segments) (Comparison, e
 	if len(files) == 0 {
 		return Comparison{}, fmt.Errorf("%s holds no segments", s.dir)
 	}
+	config, err := readingConfig(s.config)
+	if err != nil {
+		return Comparison{}, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := program.Command(ctx, "CommitLogDump", []string{"cassandra.config=file://" + s.config},
+	cmd := program.Command(ctx, "CommitLogDump", []string{"cassandra.config=file://" + config},
 		append([]string{s.schema, s.keyspace}, files...)...)
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
@@ -63,7 +72,7 @@ func compareReaders(ctx context.Context, part string, s segments) (Comparison, e
 	dumped := make(chan error, 1)
 	var notes bytes.Buffer
 	go func() {
-		err := segment.Dump(ctx, segment.Options{Paths: []string{s.dir}, Schema: s.schema, Keyspace: s.keyspace, JSON: true, Out: out, Notes: &notes})
+		err := segment.Dump(ctx, segment.Options{Paths: []string{s.dir}, Schema: s.schema, Keyspace: s.keyspace, Keys: s.keys, JSON: true, Out: out, Notes: &notes})
 		out.Close()
 		dumped <- err
 	}()
@@ -79,4 +88,21 @@ func compareReaders(ctx context.Context, part string, s segments) (Comparison, e
 		c.differ("cassdelta's error: %v", dumpErr)
 	}
 	return c, err
+}
+
+// readingConfig writes a node's configuration without what a tool refuses, beside it, and returns its path: the disk
+// access mode is compared with what the file system can do, which a tool does not find out.
+func readingConfig(nodeConfig string) (string, error) {
+	text, err := os.ReadFile(nodeConfig)
+	if err != nil {
+		return "", err
+	}
+	var kept []string
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "commitlog_disk_access_mode:") {
+			kept = append(kept, line)
+		}
+	}
+	path := filepath.Join(filepath.Dir(nodeConfig), "cassandra-reading.yaml")
+	return path, os.WriteFile(path, []byte(strings.Join(kept, "")), 0o644)
 }

@@ -31,6 +31,10 @@ type version struct {
 type form struct {
 	name string
 	yaml map[string]any
+	// since50 says that versions before 5.0 have not got it.
+	since50 bool
+	// encrypted says that a keystore is needed.
+	encrypted bool
 }
 
 const (
@@ -50,10 +54,21 @@ var versions = []version{
 
 var forms = []form{
 	{name: "plain"},
+	{name: "direct", since50: true, yaml: map[string]any{"commitlog_disk_access_mode": "direct"}},
+	compressed("lz4", "LZ4Compressor"),
+	compressed("snappy", "SnappyCompressor"),
+	compressed("deflate", "DeflateCompressor"),
+	compressed("zstd", "ZstdCompressor"),
+	compressed("noop", "NoopCompressor"),
+	{name: "encrypted", encrypted: true},
 }
 
-// yamlSettings are those of a node of the variant.
-func (v Variant) yamlSettings() map[string]any {
+func compressed(name, class string) form {
+	return form{name: name, yaml: map[string]any{"commitlog_compression": []any{map[string]any{"class_name": class}}}}
+}
+
+// yamlSettings are those of a node of the variant; keys is nil if it encrypts nothing.
+func (v Variant) yamlSettings(keys *keys) map[string]any {
 	y := map[string]any{}
 	if v.version.cassandra == "4.0" {
 		maps.Copy(y, map[string]any{
@@ -71,6 +86,9 @@ func (v Variant) yamlSettings() map[string]any {
 	y["unlogged_batch_across_partitions_warn_threshold"] = 1000
 	maps.Copy(y, v.version.yaml)
 	maps.Copy(y, v.form.yaml)
+	if keys != nil {
+		y["transparent_data_encryption_options"] = keys.yaml()
+	}
 	return y
 }
 
@@ -80,7 +98,7 @@ func VersionNames() []string { return names(versions) }
 // FormNames: see [VersionNames].
 func FormNames() []string { return names(forms) }
 
-// Variants are those of the versions and forms named; no names stand for all.
+// Variants are those of the versions and forms named, as far as a version has the form; no names stand for all.
 func Variants(versionNames, formNames []string) ([]Variant, error) {
 	chosenVersions, err := choose("version", versions, versionNames)
 	if err != nil {
@@ -93,7 +111,9 @@ func Variants(versionNames, formNames []string) ([]Variant, error) {
 	var all []Variant
 	for _, v := range chosenVersions {
 		for _, f := range chosenForms {
-			all = append(all, Variant{v, f})
+			if !f.since50 || v.cassandra == "5.0" {
+				all = append(all, Variant{v, f})
+			}
 		}
 	}
 	return all, nil

@@ -2,31 +2,49 @@ package segment
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
 	"cassdelta/commitlog"
+	"cassdelta/schema"
 )
 
-// Dump prints every mutation in segments: with the definitions of a schema its updates, else its bytes. Mutations of
-// tables that are not in the schema are left out and counted in a remark. Its error names what could not be read;
-// everything else is printed all the same.
+// errBehind ends a segment whose other mutations are behind the last one that is dumped.
+var errBehind = errors.New("behind the last position")
+
+// Dump prints the mutations in segments that the filter lets through: with the definitions of a schema their updates,
+// else their bytes. Mutations of tables that are not in the schema are left out and counted in a remark. Its error names
+// what could not be read; everything else is printed all the same.
 func Dump(ctx context.Context, o Options) error {
 	paths, err := expand(o.Paths)
 	if err != nil {
 		return err
 	}
-	tables, err := loadTables(o.Schema)
+	paths = slices.DeleteFunc(paths, func(f file) bool { return !o.Filter.segment(f.id) })
+	tables, err := loadTables(ctx, &o)
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(o.Out, 64<<10)
-	d := &dumper{Options: o, tables: tables, out: out}
-	if tables.catalog != nil {
-		d.decoder = commitlog.NewDecoder(tables.catalog, nil)
+	if what := o.needsSchema(); what != "" && tables.catalog == nil {
+		return fmt.Errorf("expected the tables for %s: name a --schema, or a node by --cassandra-contact-points", what)
 	}
+	if err := tables.check(o.Filter.Tables); err != nil {
+		return err
+	}
+	d := &dumper{Options: o, tables: tables, out: bufio.NewWriterSize(o.Out, 64<<10)}
+	if tables.catalog != nil {
+		d.decoder = commitlog.NewDecoder(tables.catalog, func(t *schema.Table) bool { return d.wants(t.Keyspace, t.FullName(), t.ID) })
+	}
+	if o.Values == TextValues {
+		d.JSON = true
+	}
+	d.progress = newProgress(o.Notes, o.Out, totalSize(paths))
+	defer d.progress.clear()
 	var failed []error
 	for _, p := range paths {
 		if err := d.file(ctx, p); err != nil {
@@ -36,13 +54,32 @@ func Dump(ctx context.Context, o Options) error {
 			failed = append(failed, err)
 		}
 	}
-	if err := out.Flush(); err != nil {
+	if err := d.out.Flush(); err != nil {
 		return err
 	}
-	if d.left > 0 {
-		fmt.Fprintf(o.Notes, "%d mutations are of tables that are not in %s\n", d.left, o.Schema)
+	if d.left > 0 && len(o.Filter.Tables) == 0 {
+		d.note("%d mutations are of tables that are not in %s\n", d.left, tables.from)
 	}
 	return errors.Join(failed...)
+}
+
+// needsSchema names what cannot be printed or told without definitions, "" if nothing is there.
+func (o *Options) needsSchema() string {
+	if o.Values == TextValues {
+		return "values as text"
+	}
+	return o.Filter.needsSchema()
+}
+
+// totalSize is the size of all segments; those that are gone meanwhile fail when they are opened.
+func totalSize(files []file) int64 {
+	total := int64(0)
+	for _, f := range files {
+		if info, err := os.Stat(f.path); err == nil {
+			total += info.Size()
+		}
+	}
+	return total
 }
 
 // dumper prints segments.
@@ -53,10 +90,16 @@ type dumper struct {
 	mutation commitlog.Mutation
 	out      *bufio.Writer
 	line     []byte
+	progress *progress
 
 	// left counts the mutations of unknown tables. fatal is an error of writing.
 	left  int
 	fatal error
+}
+
+// wants reports whether updates of a table are dumped.
+func (d *dumper) wants(keyspace, name string, id schema.UUID) bool {
+	return (d.Keyspace == "" || d.Keyspace == keyspace) && d.Filter.table(name, id)
 }
 
 func (d *dumper) file(ctx context.Context, fl file) error {
@@ -65,12 +108,20 @@ func (d *dumper) file(ctx context.Context, fl file) error {
 		return err
 	}
 	defer s.close()
+	d.progress.begin(fl.path)
+	defer d.progress.done(s.size)
 	desc, err := s.reader.Header()
 	if err == commitlog.ErrMore {
 		return fmt.Errorf("%s: has no header yet", fl.path)
 	}
 	if err != nil {
 		return err
+	}
+	if !d.Filter.segment(desc.ID) {
+		return nil
+	}
+	if d.Filter.From.Segment == desc.ID {
+		s.reader.SkipTo(d.Filter.From.Offset - 1)
 	}
 	if !d.JSON {
 		d.print("segment %d, version %d\n", desc.ID, desc.Version)
@@ -80,12 +131,16 @@ func (d *dumper) file(ctx context.Context, fl file) error {
 	var last error
 	fail := func(err error) {
 		failures, last = failures+1, err
-		fmt.Fprintln(d.Notes, err)
+		d.note("%v\n", err)
 	}
 	end, err := s.each(func(payload []byte, pos commitlog.Position, damage error) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if d.Filter.behind(pos) {
+			return errBehind
+		}
+		d.progress.at(s.reader.FileOffset())
 		if damage == nil {
 			damage = d.entry(desc.Version, payload, pos)
 		}
@@ -95,6 +150,7 @@ func (d *dumper) file(ctx context.Context, fl file) error {
 		return d.fatal
 	})
 	switch {
+	case err == errBehind:
 	case err != nil:
 		return err
 	case end.err != nil:
@@ -114,8 +170,12 @@ func (d *dumper) entry(v commitlog.Version, payload []byte, pos commitlog.Positi
 	if err != nil {
 		return fmt.Errorf("segment %d, position %d: %w", pos.Segment, pos.Offset, err)
 	}
+	if k := d.Filter.Key; k != nil && k.raw != nil && !bytes.Equal(k.raw, preview.Key) {
+		return nil
+	}
 	if d.decoder == nil {
-		if keyspace, _, _ := strings.Cut(d.tables.name(preview.Table), "."); d.Keyspace == "" || d.Keyspace == keyspace {
+		name := d.tables.name(preview.Table)
+		if keyspace, _, _ := strings.Cut(name, "."); d.wants(keyspace, name, preview.Table) {
 			d.raw(payload, pos, preview)
 		}
 		return nil
@@ -130,16 +190,15 @@ func (d *dumper) entry(v commitlog.Version, payload []byte, pos commitlog.Positi
 	}
 	for i := range m.Updates {
 		u := &m.Updates[i]
-		if d.Keyspace != "" && d.Keyspace != u.Table.Keyspace {
+		if !d.Filter.update(u) {
 			continue
 		}
 		if d.JSON {
-			d.line = appendUpdate(d.line[:0], m, u)
-			d.write(d.line)
+			d.line = d.Values.appendUpdate(d.line[:0], m, u)
 		} else {
 			d.line = appendUpdateText(d.line[:0], m, u)
-			d.write(d.line)
 		}
+		d.write(d.line)
 	}
 	return err
 }
@@ -164,4 +223,10 @@ func (d *dumper) write(line []byte) {
 	if _, err := d.out.Write(line); err != nil {
 		d.fatal = err
 	}
+}
+
+// note prints a remark.
+func (d *dumper) note(format string, args ...any) {
+	d.progress.clear()
+	fmt.Fprintf(d.Notes, format, args...)
 }

@@ -23,7 +23,7 @@ func Info(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	tables, err := loadTables(o.Schema)
+	tables, err := loadTables(ctx, &o)
 	if err != nil {
 		return err
 	}

@@ -9,21 +9,31 @@ import (
 	"cassdelta/schema"
 )
 
+// ValueForm says how JSON lines have keys and values.
+type ValueForm uint8
+
+const (
+	// HexValues are bytes in hexadecimal digits.
+	HexValues ValueForm = iota
+	// TextValues are JSON as SELECT JSON prints it.
+	TextValues
+)
+
 // appendUpdate appends the JSON line of an update; the package comment has its form.
-func appendUpdate(b []byte, m *commitlog.Mutation, u *commitlog.Update) []byte {
+func (f ValueForm) appendUpdate(b []byte, m *commitlog.Mutation, u *commitlog.Update) []byte {
 	b = appendPlace(b, m.Position, m.Size)
 	b = appendNumber(b, `,"i":`, int64(u.Index))
 	b = appendNumber(b, `,"n":`, int64(m.Count))
 	b = appendString(append(b, `,"ks":`...), u.Table.Keyspace)
 	b = appendString(append(b, `,"table":`...), u.Table.Name)
 	b = appendString(append(b, `,"id":`...), u.Table.ID.String())
-	b = appendHex(append(b, `,"pk":`...), u.Key)
+	b = f.appendKey(append(b, `,"pk":`...), u.Table, u.Key)
 	if !u.Deletion.IsLive() {
 		b = appendDeletion(append(b, `,"del":`...), u.Deletion)
 	}
 	if u.Static != nil {
 		b = append(b, `,"static":{`...)
-		b = append(appendCells(b, u.Table, u.Static), '}')
+		b = append(f.appendCells(b, u.Table, u.Static), '}')
 	}
 	b = append(b, `,"rows":[`...)
 	for i, x := range u.Unfiltereds {
@@ -31,9 +41,9 @@ func appendUpdate(b []byte, m *commitlog.Mutation, u *commitlog.Update) []byte {
 			b = append(b, ',')
 		}
 		if x.Row != nil {
-			b = appendRow(b, u.Table, x.Row)
+			b = f.appendRow(b, u.Table, x.Row)
 		} else {
-			b = appendMarker(b, x.Marker)
+			b = f.appendMarker(b, u.Table, x.Marker)
 		}
 	}
 	return append(b, "]}\n"...)
@@ -55,8 +65,8 @@ func appendPlace(b []byte, pos commitlog.Position, size int) []byte {
 	return appendNumber(b, `,"size":`, int64(size))
 }
 
-func appendRow(b []byte, t *schema.Table, r *commitlog.Row) []byte {
-	b = appendClustering(append(b, `{"ck":`...), r.Clustering)
+func (f ValueForm) appendRow(b []byte, t *schema.Table, r *commitlog.Row) []byte {
+	b = f.appendClustering(append(b, `{"ck":`...), t, r.Clustering)
 	if l := r.Liveness; l.Timestamp != commitlog.NoTimestamp {
 		b = appendNumber(b, `,"live":{"ts":`, l.Timestamp)
 		if l.TTL != 0 {
@@ -72,17 +82,17 @@ func appendRow(b []byte, t *schema.Table, r *commitlog.Row) []byte {
 		}
 	}
 	b = append(b, ',')
-	return append(appendCells(b, t, r), '}')
+	return append(f.appendCells(b, t, r), '}')
 }
 
 // appendCells appends the keys cells and cdel.
-func appendCells(b []byte, t *schema.Table, r *commitlog.Row) []byte {
+func (f ValueForm) appendCells(b []byte, t *schema.Table, r *commitlog.Row) []byte {
 	b = append(b, `"cells":[`...)
 	for i := range r.Cells {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendCell(b, t, &r.Cells[i])
+		b = f.appendCell(b, t, &r.Cells[i])
 	}
 	b = append(b, ']')
 	first := true
@@ -106,10 +116,10 @@ func appendCells(b []byte, t *schema.Table, r *commitlog.Row) []byte {
 	return b
 }
 
-func appendCell(b []byte, t *schema.Table, c *commitlog.Cell) []byte {
+func (f ValueForm) appendCell(b []byte, t *schema.Table, c *commitlog.Cell) []byte {
 	b = appendString(append(b, `{"c":`...), columnName(t, c.Column))
 	if c.Path != nil {
-		b = appendHex(append(b, `,"p":`...), c.Path)
+		b = f.appendPath(append(b, `,"p":`...), columnType(t, c.Column), c.Path)
 	}
 	b = appendNumber(b, `,"ts":`, c.Timestamp)
 	if c.Deleted {
@@ -119,12 +129,12 @@ func appendCell(b []byte, t *schema.Table, c *commitlog.Cell) []byte {
 		b = appendNumber(b, `,"ttl":`, int64(c.TTL))
 		b = appendNumber(b, `,"ldt":`, c.LocalTime)
 	}
-	return append(appendHex(append(b, `,"v":`...), c.Value), '}')
+	return append(f.appendValue(append(b, `,"v":`...), columnType(t, c.Column), c), '}')
 }
 
-func appendMarker(b []byte, m *commitlog.Marker) []byte {
+func (f ValueForm) appendMarker(b []byte, t *schema.Table, m *commitlog.Marker) []byte {
 	b = appendString(append(b, `{"rt":`...), boundName(m.Kind))
-	b = appendClustering(append(b, `,"ck":`...), m.Prefix)
+	b = f.appendClustering(append(b, `,"ck":`...), t, m.Prefix)
 	switch {
 	case m.Start.IsLive():
 		b = appendDeletion(append(b, `,"del":`...), m.End)
@@ -162,21 +172,6 @@ func columnName(t *schema.Table, i int) string {
 		return t.Columns[i].Name
 	}
 	return t.Dropped[i-len(t.Columns)].Name
-}
-
-func appendClustering(b []byte, values [][]byte) []byte {
-	b = append(b, '[')
-	for i, v := range values {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if v == nil {
-			b = append(b, "null"...)
-		} else {
-			b = appendHex(b, v)
-		}
-	}
-	return append(b, ']')
 }
 
 func appendDeletion(b []byte, d commitlog.Deletion) []byte {

@@ -1,38 +1,87 @@
 package segment
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
 
 	"cassdelta/schema"
+	"cassdelta/schema/cqlsource"
 )
+
+// schemaTimeout bounds the time that a node has to tell its schema.
+const schemaTimeout = time.Minute
 
 // tables are the definitions that segments are read by.
 type tables struct {
 	// catalog is nil without a schema.
 	catalog *schema.Catalog
-	system  map[schema.UUID]string
+	// from says where the schema is from, for remarks.
+	from   string
+	system map[schema.UUID]string
 }
 
-// loadTables reads the tables of a CQL file; none if the path is empty.
-func loadTables(path string) (*tables, error) {
-	t := &tables{system: systemTableNames()}
-	if path == "" {
-		return t, nil
+// loadTables reads the tables of a file, or of a running node; none if neither is named. It remarks on tables that are
+// left out.
+func loadTables(ctx context.Context, o *Options) (*tables, error) {
+	t := &tables{system: systemTableNames(), from: o.Schema}
+	var err error
+	switch {
+	case o.Schema != "":
+		t.catalog, err = readSchemaFile(o.Schema, o.Notes)
+	case len(o.Cassandra.ContactPoints) > 0:
+		t.from = "the schema at " + strings.Join(o.Cassandra.ContactPoints, ", ")
+		t.catalog, err = readLiveSchema(ctx, o.Cassandra)
 	}
-	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// readSchemaFile reads a file of CQL, or of rows of system_schema.
+func readSchemaFile(path string, notes io.Writer) (*schema.Catalog, error) {
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
-	parsed, err := schema.ParseCQL(path, string(text))
+	text := string(content)
+	if cqlsource.LooksLikeRows(text) {
+		found, refused, err := cqlsource.ParseRows(path, text)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range refused {
+			fmt.Fprintf(notes, "a table is left out: %v\n", r)
+		}
+		return schema.NewCatalog(found), nil
+	}
+	parsed, err := schema.ParseCQL(path, text)
 	if err != nil {
 		return nil, err
 	}
 	if err := parsed.MissingIDs(); err != nil {
 		return nil, err
 	}
-	t.catalog = parsed.Catalog()
-	return t, nil
+	return parsed.Catalog(), nil
+}
+
+// readLiveSchema asks a node.
+func readLiveSchema(ctx context.Context, c cqlsource.Config) (*schema.Catalog, error) {
+	source, err := cqlsource.New(c, zap.NewNop())
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	ctx, cancel := context.WithTimeoutCause(ctx, schemaTimeout, errors.New("the node took too long"))
+	defer cancel()
+	return source.Read(ctx)
 }
 
 // byID is the definition of a table, nil if there is none.
@@ -47,4 +96,26 @@ func (t *tables) name(id schema.UUID) string {
 		return name
 	}
 	return id.String()
+}
+
+// check refuses names of tables of which there cannot be an update.
+func (t *tables) check(names []string) error {
+	if t.catalog == nil {
+		return nil // an update of a table that is not known has its id for a name
+	}
+	for _, name := range names {
+		if !t.known(name) {
+			return fmt.Errorf("table %s: expected KEYSPACE.TABLE or the id of one in %s, found none", name, t.from)
+		}
+	}
+	return nil
+}
+
+func (t *tables) known(name string) bool {
+	for _, def := range t.catalog.Tables() {
+		if def.FullName() == name || def.ID.String() == name {
+			return true
+		}
+	}
+	return false
 }

@@ -60,16 +60,16 @@ func appendRowText(b []byte, what string, t *schema.Table, r *commitlog.Row) []b
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		b = fmt.Appendf(b, "              %s", columnName(t, c.Column))
+		typ := columnType(t, c.Column)
 		if c.Path != nil {
-			b = fmt.Appendf(b, "[0x%x]", c.Path)
+			b = fmt.Appendf(b, "[%s]", pathText(typ, c.Path))
 		}
-		switch typ := columnType(t, c.Column); {
+		switch {
 		case c.Deleted:
 			b = append(b, " deleted"...)
-		case typ.Native():
-			b = fmt.Appendf(b, " = %s", valueText(typ, c.Value))
+		case c.Path != nil && typ.Kind == schema.KindSet: // the path says it all
 		default:
-			b = fmt.Appendf(b, " = 0x%x", c.Value)
+			b = fmt.Appendf(b, " = %s", cellText(typ, c))
 		}
 		b = fmt.Appendf(b, ", %s%s\n", micros(c.Timestamp), ttlText(c.TTL))
 	}
@@ -116,6 +116,27 @@ func valueText(typ *schema.Type, v []byte) string {
 	text, err := typ.AppendJSON(nil, v)
 	if err != nil {
 		return "0x" + hex.EncodeToString(v)
+	}
+	return string(text)
+}
+
+// pathText is the path of a cell as [schema.Type.AppendPathJSON] prints it, or its bytes.
+func pathText(typ *schema.Type, path []byte) string {
+	text, err := typ.AppendPathJSON(nil, path)
+	if err != nil {
+		return "0x" + hex.EncodeToString(path)
+	}
+	return string(text)
+}
+
+// cellText is the value of a cell as [valueText].
+func cellText(typ *schema.Type, c *commitlog.Cell) string {
+	if c.Path == nil {
+		return valueText(typ, c.Value)
+	}
+	text, err := typ.AppendCellJSON(nil, c.Path, c.Value)
+	if err != nil {
+		return "0x" + hex.EncodeToString(c.Value)
 	}
 	return string(text)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -83,11 +82,9 @@ func compileJava(ctx context.Context, part string, sources fs.FS) (*JavaProgram,
 
 // javac compiles those of the files in dir that are Java sources; the classes stand beside them.
 func javac(ctx context.Context, java, jars, dir string, names []string) error {
-	compiler := filepath.Join(filepath.Dir(java), "javac")
-	if _, err := os.Stat(compiler); err != nil {
-		if compiler, err = exec.LookPath("javac"); err != nil {
-			return errors.New("javac is not installed: install a JDK 17 (Debian: apt-get install openjdk-17-jdk-headless)")
-		}
+	compiler, err := beside(java, "javac")
+	if err != nil {
+		return err
 	}
 	args := []string{"-nowarn", "-proc:none", "-d", ".", "-cp", jars}
 	for _, name := range names {
@@ -114,4 +111,37 @@ func (p *JavaProgram) Command(ctx context.Context, class string, properties []st
 	cmd := exec.CommandContext(ctx, p.java, append(argv, args...)...)
 	cmd.SysProcAttr = childAttributes()
 	return cmd
+}
+
+// Keytool runs the JDK's keytool.
+func Keytool(ctx context.Context, args ...string) error {
+	java, err := javaPath()
+	if err != nil {
+		return err
+	}
+	tool, err := beside(java, "keytool")
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, tool, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", tool, err, lastLines(out, 15))
+	}
+	return nil
+}
+
+// beside finds a tool of the JDK: in the folder of its runtime, or on the search path.
+func beside(java, tool string) (string, error) {
+	if path := filepath.Join(filepath.Dir(java), tool); isFile(path) {
+		return path, nil
+	}
+	path, err := exec.LookPath(tool)
+	if err != nil {
+		return "", fmt.Errorf("%s is not installed: install a JDK 17 (Debian: apt-get install openjdk-17-jdk-headless)", tool)
+	}
+	return path, nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }

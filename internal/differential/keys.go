@@ -1,0 +1,50 @@
+package differential
+
+import (
+	"context"
+	"fmt"
+
+	"cassdelta/commitlog/keystore"
+	"cassdelta/internal/testparts"
+)
+
+// keys is a keystore with a key for the commit log, as an administrator makes it.
+type keys struct {
+	path string
+	// alias is that of the key, chunkKiB the chunk_length_kb of the commit log.
+	alias    string
+	chunkKiB int
+}
+
+const (
+	storePassword = "password-of-the-store"
+	keyPassword   = "password-of-the-key"
+)
+
+// makeKeys draws a key size and a chunk size, and makes the keystore.
+func makeKeys(ctx context.Context, g *generator, path string) (*keys, error) {
+	k := &keys{path: path, alias: "differential:1", chunkKiB: pick(g, []int{1, 4, 64})}
+	return k, testparts.Keytool(ctx, "-genseckey", "-alias", k.alias, "-keyalg", "AES", "-keysize", fmt.Sprint(pick(g, []int{128, 256})),
+		"-storetype", "JCEKS", "-keystore", path, "-storepass", storePassword, "-keypass", keyPassword)
+}
+
+// yaml is transparent_data_encryption_options.
+func (k *keys) yaml() map[string]any {
+	return map[string]any{
+		"enabled":         true,
+		"chunk_length_kb": k.chunkKiB,
+		"cipher":          "AES/CBC/PKCS5Padding",
+		"key_alias":       k.alias,
+		"key_provider": []any{map[string]any{
+			"class_name": "org.apache.cassandra.security.JKSKeyProvider",
+			"parameters": []any{map[string]any{
+				"keystore": k.path, "store_type": "JCEKS", "keystore_password": storePassword, "key_password": keyPassword,
+			}},
+		}},
+	}
+}
+
+// open opens the keystore as cassdelta does.
+func (k *keys) open() (*keystore.Store, error) {
+	return keystore.Open(keystore.Config{Path: k.path, Type: "JCEKS", StorePassword: storePassword, KeyPassword: keyPassword})
+}
