@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,8 +17,6 @@ import (
 	"cassdelta/schema"
 	"cassdelta/testdata/recordings"
 )
-
-var update = flag.Bool("update", false, "write the expected output in testdata anew")
 
 // process is a run of the program within this one.
 type process struct {
