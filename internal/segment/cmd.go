@@ -96,7 +96,7 @@ type DumpCmd struct {
 	Values string `default:"hex" enum:"hex,text" help:"Values in the JSON lines: hex, or text as SELECT JSON prints them, which includes --json."`
 	Output string `short:"o" type:"path" placeholder:"FILE" help:"File to write to instead of standard output; compressed by gzip if its name ends with .gz."`
 
-	Table []string   `placeholder:"KEYSPACE.TABLE,..." help:"Only these tables."`
+	Table []string   `placeholder:"KEYSPACE.TABLE" help:"Only these tables."`
 	Key   string     `placeholder:"KEY" help:"Only this partition key: a value such as 42 or cat, [1, \"cat\"] or {\"id\": 1, \"day\": 2} for several columns, or 0x and its bytes in hex."`
 	From  *position  `placeholder:"SEGMENT:OFFSET" help:"Only mutations at this position or behind it."`
 	To    *position  `placeholder:"SEGMENT:OFFSET" help:"Only mutations up to this position. Without an offset: to the end of the segment."`
