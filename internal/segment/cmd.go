@@ -33,7 +33,7 @@
 //	v      [1, 2]                         the value; of an element of a set always ""
 //
 // Bytes that are no value of their type, and cells of a dropped user type, are {"hex":"<hex>"}. A float that is not
-// finite is null, as it is in SELECT JSON.
+// finite is null, as it is in SELECT JSON. A counter is the sum of what the node knew of it.
 package segment
 
 import (

@@ -92,6 +92,29 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+// TestNestedOutput: collections, tuples, user types, vectors and counters, as JSON lines and for people.
+func TestNestedOutput(t *testing.T) {
+	dir, schema := unpack(t, "nested-5.0", "node1")
+	tables := []string{"nested.udts", "nested.deep", "nested.changes", "nested.keys", "nested.counters", "nested.vectors_deep"}
+	for file, values := range map[string]ValueForm{"dump-nested-5.0.jsonl": TextValues, "dump-nested-5.0.txt": HexValues} {
+		var out, notes bytes.Buffer
+		o := Options{Paths: []string{dir}, Schema: schema, Values: values, Filter: Filter{Tables: tables}, Out: &out, Notes: &notes}
+		if err := Dump(t.Context(), o); err != nil || notes.Len() > 0 {
+			t.Fatal(err, notes.String())
+		}
+		golden(t, file, out.Bytes())
+	}
+	// All tables have nothing but JSON, and no bytes that are no value.
+	for _, name := range []string{"nested-4.0", "nested-5.0", "types-4.0", "types-5.0-v8"} {
+		dir, schema := unpack(t, name, "node1")
+		for _, line := range dumpLines(t, Options{Paths: []string{dir}, Schema: schema, Values: TextValues}) {
+			if !json.Valid([]byte(line)) || strings.Contains(line, `{"hex":`) {
+				t.Errorf("%s: %s", name, line)
+			}
+		}
+	}
+}
+
 // TestForms: what compressed and encrypted segments hold, with their keys and without.
 func TestForms(t *testing.T) {
 	dir, schema := unpack(t, "forms-5.0", "node1")
