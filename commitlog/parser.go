@@ -132,9 +132,7 @@ func (p *parser) update(pos Position, index int, m *Mutation) error {
 
 // partition parses what follows the flags of an update that is not empty.
 func (p *parser) partition(pos Position, flags byte, u *Update) error {
-	p.minTimestamp = p.uvint("least timestamp") + timestampEpoch
-	p.minTime = p.uvint("least deletion time") + deletionTimeEpoch
-	p.minTTL = p.uvint("least ttl")
+	p.minima()
 	var statics, regulars []columnRef
 	var err error
 	if flags&updateStatic != 0 {
@@ -158,7 +156,9 @@ func (p *parser) partition(pos Position, flags byte, u *Update) error {
 		}
 	}
 	if flags&updateRowEstimate != 0 {
-		p.uvint("row estimate")
+		if _, ok := p.small(); !ok {
+			p.uvint("row estimate")
+		}
 	}
 	d := p.d
 	first := len(d.unfiltereds)
@@ -176,6 +176,18 @@ func (p *parser) partition(pos Position, flags byte, u *Update) error {
 	last := len(d.unfiltereds)
 	u.Unfiltereds = d.unfiltereds[first:last:last]
 	return nil
+}
+
+// minima parses the least timestamp, deletion time and ttl of an update.
+func (p *parser) minima() {
+	p.minTimestamp = p.uvint("least timestamp") + timestampEpoch
+	if b := p.b[p.off:]; len(b) >= 2 && b[0] == 0 && b[1] == 0 { // neither deletions nor ttls, as usual
+		p.minTime, p.minTTL = deletionTimeEpoch, 0
+		p.off += 2
+		return
+	}
+	p.minTime = p.uvint("least deletion time") + deletionTimeEpoch
+	p.minTTL = p.uvint("least ttl")
 }
 
 // columns parses a column list: the names of the columns that the update touches, in the order that its bitmaps refer
@@ -482,7 +494,10 @@ func (p *parser) clustering(n int) {
 	var header uint64
 	for i := 0; i < n && !p.failed(); i++ {
 		if i%32 == 0 {
-			header = p.uvint("header of the clustering")
+			var ok bool
+			if header, ok = p.small(); !ok {
+				header = p.uvint("header of the clustering")
+			}
 		}
 		var v []byte
 		switch header >> (2 * (i % 32)) & 3 {
@@ -554,7 +569,11 @@ func (p *parser) deletion(field string) Deletion {
 
 // timestamp parses a distance from the least timestamp, modulo 2^64.
 func (p *parser) timestamp(field string) int64 {
-	return int64(p.uvint(field) + p.minTimestamp)
+	v, ok := p.small()
+	if !ok {
+		v = p.uvint(field)
+	}
+	return int64(v + p.minTimestamp)
 }
 
 // time parses a distance from the least deletion time, modulo 2^32, and reads the result as the version does.
