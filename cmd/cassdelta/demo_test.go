@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -79,6 +81,32 @@ func parseSummary(t *testing.T, text string) (sums []sum) {
 		sums = append(sums, s)
 	}
 	return sums
+}
+
+// TestDemoIntoClosedPipe holds that the demo ends quietly when nobody reads on, and leaves nothing behind.
+func TestDemoIntoClosedPipe(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer write.Close()
+	read.Close()
+	if code := run(t.Context(), []string{"demo"}, write, stderr); code != exitPipe {
+		t.Errorf("exit code %d, expected %d", code, exitPipe)
+	}
+	if said, err := os.ReadFile(stderr.Name()); err != nil || len(said) > 0 {
+		t.Errorf("standard error %q, %v", said, err)
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("left behind are %v, %v", left, err)
+	}
 }
 
 // TestDemoJSON holds that the events are the changes, all of them and each once: together they make the rows that the

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -20,6 +21,8 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // it could not start, or could not go on
 	exitUsage  = 2 // flags, environment or configuration file are wrong
+	// exitPipe: nobody reads standard output any more, as behind | head.
+	exitPipe = 128 + int(syscall.SIGPIPE)
 )
 
 // cli is the command line: one field a verb, one file a verb.
@@ -93,9 +96,13 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	}
 	kctx.BindTo(ctx, (*context.Context)(nil))
 	kctx.BindTo(stdout, (*io.Writer)(nil))
-	if err := kctx.Run(log); err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
-		fmt.Fprintf(stderr, "%s: %v\n", kctx.Selected().FullPath(), err)
-		return exitFailed
+	err = kctx.Run(log)
+	switch {
+	case err == nil, ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitOK
+	case errors.Is(err, syscall.EPIPE):
+		return exitPipe
 	}
-	return exitOK
+	fmt.Fprintf(stderr, "%s: %v\n", kctx.Selected().FullPath(), err)
+	return exitFailed
 }

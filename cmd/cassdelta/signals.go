@@ -8,9 +8,11 @@ import (
 )
 
 // onSignals gives a context that the first SIGINT or SIGTERM cancels, so that the verb drains; the second calls exit
-// with 128 + the signal's number. stop gives the signals back.
+// with 128 + the signal's number. SIGPIPE does not end the process, so that it can clean up: the write gives an error. stop
+// gives the signals back.
 func onSignals(exit func(code int)) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
+	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
@@ -29,6 +31,7 @@ func onSignals(exit func(code int)) (ctx context.Context, stop func()) {
 	}()
 	return ctx, func() {
 		signal.Stop(signals)
+		signal.Reset(syscall.SIGPIPE)
 		close(done)
 		cancel()
 	}
