@@ -83,6 +83,8 @@ func run(ctx context.Context, o Options) (Result, error) {
 	}
 	cluster, err := testparts.StartCassandra(ctx, testparts.CassandraOptions{
 		Version: o.Variant.version.cassandra, Dir: o.Dir, CDC: true, ExtraYAML: o.Variant.yamlSettings(k),
+		// Long and short sections.
+		SyncPeriod: pick(g, []time.Duration{100 * time.Millisecond, time.Second, 10 * time.Second}),
 	})
 	if err != nil {
 		return r, err

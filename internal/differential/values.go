@@ -81,16 +81,22 @@ func appendSized(b, v []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
 }
 
-// appendUvint appends Cassandra's unsigned variable-length integer, of five bytes if it does not fit into two: the
-// values here are lengths.
+// appendUvint appends Cassandra's unsigned variable-length integer in the shortest form, which is the only one that it
+// takes in vectors and compares durations in.
 func appendUvint(b []byte, n uint64) []byte {
-	switch {
-	case n < 1<<7:
-		return append(b, byte(n))
-	case n < 1<<14:
-		return append(b, byte(n>>8)|0x80, byte(n))
+	extra := 0
+	for extra < 8 && n >= 1<<(7*(extra+1)) {
+		extra++
 	}
-	return append(b, 0xf0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	if extra == 8 {
+		return binary.BigEndian.AppendUint64(append(b, 0xff), n)
+	}
+	first := len(b)
+	for i := extra; i >= 0; i-- {
+		b = append(b, byte(n>>(8*i)))
+	}
+	b[first] |= ^byte(0xff >> extra)
+	return b
 }
 
 func (g *generator) nativeValue(kind schema.Kind) []byte {
@@ -164,27 +170,8 @@ func (g *generator) duration() []byte {
 	}
 	var b []byte
 	for _, v := range []int64{months, days, nanos} {
-		b = appendSvint(b, v)
+		b = appendUvint(b, uint64(v)<<1^uint64(v>>63)) // zigzag
 	}
-	return b
-}
-
-// appendSvint appends Cassandra's signed variable-length integer in the shortest form, which is the only one that
-// durations are compared in.
-func appendSvint(b []byte, v int64) []byte {
-	n := uint64(v)<<1 ^ uint64(v>>63)
-	extra := 0
-	for extra < 8 && n >= 1<<(7*(extra+1)) {
-		extra++
-	}
-	if extra == 8 {
-		return binary.BigEndian.AppendUint64(append(b, 0xff), n)
-	}
-	first := len(b)
-	for i := extra; i >= 0; i-- {
-		b = append(b, byte(n>>(8*i)))
-	}
-	b[first] |= ^byte(0xff >> extra)
 	return b
 }
 
@@ -210,9 +197,12 @@ func (g *generator) bytes(n int) []byte {
 	return b
 }
 
-// length draws the length of a text: mostly short, one in fifty beyond what one byte of a length can say.
+// length draws the length of a text: mostly short, at times beyond what one byte of a length can say, or two.
 func (g *generator) length() int {
-	if g.chance(0.02) {
+	switch p := g.rng.Float64(); {
+	case p < 0.0005:
+		return 1<<14 + g.rng.IntN(400)
+	case p < 0.02:
 		return 100 + g.rng.IntN(400)
 	}
 	return g.rng.IntN(12)
