@@ -70,7 +70,7 @@ func TestFaultsOfBrokers(t *testing.T) {
 // TestSeededFaults mixes everything: workers that crash, and lose what they did not sync or their whole disk; that come and go;
 // brokers that fail; records of many events, of none, and such that are refused.
 func TestSeededFaults(t *testing.T) {
-	for _, seed := range []uint64{1, 2, uint64(time.Now().UnixNano())} {
+	for _, seed := range []uint64{1, uint64(time.Now().UnixNano())} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Logf("seed %d", seed)
 			seededFaults(t, rand.New(rand.NewPCG(seed, 0)))
@@ -83,7 +83,7 @@ func seededFaults(t *testing.T, rnd *rand.Rand) {
 	stages := []stage{afterBegin, afterFold, afterEnd, afterApply, duringReplay}
 	names := []string{"a", "b"}
 	disks := map[string]*vfs.MemFS{"a": vfs.NewCrashableMem(), "b": vfs.NewCrashableMem()}
-	for range 15 {
+	for range 12 {
 		for p := range int32(rawParts) {
 			for range rnd.IntN(4) {
 				w.write(p, []int64{0, 1, 3, 250, -1}[rnd.IntN(5)])
