@@ -89,8 +89,8 @@ func sample(t *testing.T, flag *kong.Flag, ca string) string {
 	case int16, int32:
 		return "7"
 	}
-	if flag.PlaceHolder == "DURATION" {
-		return "7s"
+	if value := map[string]string{"DURATION": "7s", "SEGMENT:OFFSET": "1:2", "TIME": "2026-02-01"}[flag.PlaceHolder]; value != "" {
+		return value
 	}
 	t.Fatalf("flag --%s has the type %v, of which this test has no value", flag.Name, flag.Target.Type())
 	return ""
