@@ -13,8 +13,12 @@ import (
 
 // LooksLikeRows reports whether a text is one for [ParseRows] rather than CQL.
 func LooksLikeRows(text string) bool {
-	text = strings.TrimSpace(text)
-	return strings.HasPrefix(text, "{") || strings.HasPrefix(text, jsonHeader)
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(line), `{"`) {
+			return true
+		}
+	}
+	return false
 }
 
 // ParseRows makes tables of rows of system_schema as SELECT JSON prints them, one a line, in any order:
@@ -36,7 +40,7 @@ func ParseRows(name, text string) (tables []*schema.Table, refused []error, err 
 		number++
 		line = strings.TrimSpace(line)
 		if !strings.HasPrefix(line, "{") {
-			if line == "" || line == jsonHeader || strings.Trim(line, "-") == "" || strings.HasPrefix(line, "(") && strings.HasSuffix(line, " rows)") {
+			if aroundRows(line) {
 				continue
 			}
 			return nil, nil, fmt.Errorf("%s:%d: expected a row of system_schema as SELECT JSON prints it, found %.60q", name, number, line)
@@ -55,8 +59,12 @@ func ParseRows(name, text string) (tables []*schema.Table, refused []error, err 
 	return tables, refused, nil
 }
 
-// jsonHeader is the title that cqlsh prints above rows of SELECT JSON.
-const jsonHeader = "[json]"
+// aroundRows reports whether a line is one of those that cqlsh prints around the rows of SELECT JSON: a title, a line of
+// dashes, how many rows there are, and remarks on versions.
+func aroundRows(line string) bool {
+	return line == "" || line == "[json]" || strings.Trim(line, "-") == "" || strings.HasPrefix(line, "WARNING:") ||
+		strings.HasPrefix(line, "(") && strings.HasSuffix(line, " rows)")
+}
 
 // jsonRow is a row of any table of system_schema; what its table does not have is nil.
 type jsonRow struct {
