@@ -7,7 +7,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // TestDecompress undoes each compressor for many lengths, and refuses every other length.
@@ -58,6 +61,117 @@ func TestEmptySections(t *testing.T) {
 	} {
 		if out, err := newDecompress(class)(nil, []byte(src), 0); err != nil || len(out) != 0 {
 			t.Errorf("%s: found %d bytes, %v", class, len(out), err)
+		}
+	}
+}
+
+// TestBadSections: what is wrong with a section is said in words.
+func TestBadSections(t *testing.T) {
+	u32 := func(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
+	entries := appendEntries(samplePayloads(2))
+	n := len(entries)
+	block := encodeLZ4(entries)
+	otherPrefix := append(binary.LittleEndian.AppendUint32(nil, uint32(n+1)), block[4:]...)
+	noSize := new(bytes.Buffer)
+	w, err := zstd.NewWriter(noSize, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A frame that is written in pieces does not tell its size.
+	for range 3 {
+		if _, err := w.Write(entries); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	plain := append(u32(n), block...)
+	encrypted := func(plains ...[]byte) (body []byte) {
+		for _, p := range plains {
+			body = appendEncrypted(body, testKey, p)
+		}
+		return body
+	}
+	shorter := encrypted(plain)
+	m := binary.BigEndian.Uint32(shorter[4:])
+	binary.BigEndian.PutUint32(shorter[4:], m-16)
+	padding := bytes.Clone(plain)
+	for len(padding)%16 != 15 {
+		padding = append(padding, 2)
+	}
+	// One byte of padding is behind these; said to be three, two of which are wrong.
+	otherPadding := encrypted(padding)
+	binary.BigEndian.PutUint32(otherPadding[4:], uint32(len(padding)-2))
+
+	const most = 1 << 20
+	for _, c := range []struct {
+		form string
+		body []byte
+		want string
+	}{
+		{"LZ4Compressor", []byte{0, 0, 0}, "at least 4 bytes, found 3"},
+		{"LZ4Compressor", append(u32(most+1), block...), "at most 1048576, found 1048577"},
+		{"LZ4Compressor", append(u32(-1), block...), "at most 1048576, found -1"},
+		{"LZ4Compressor", append(u32(n), otherPrefix...), "found an LZ4 block of"},
+		{"LZ4Compressor", append(u32(n+1), otherPrefix...), "found an LZ4 block of"},
+		{"LZ4Compressor", append(u32(n), 0, 0), "found 2 compressed bytes"},
+		{"LZ4Compressor", append(u32(0), 0, 0, 0, 0, 0x10, 'x'), "found an LZ4 block 1078"},
+		{"SnappyCompressor", u32(n), "no Snappy block"},
+		{"DeflateCompressor", append(u32(n), "no zlib stream"...), "no zlib stream"},
+		{"ZstdCompressor", append(u32(n), "no frame at all"...), "no Zstandard frame"},
+		{"ZstdCompressor", append(u32(4*n), noSize.Bytes()...), "found a Zstandard frame of"},
+		{"encrypted", []byte{0, 0, 0}, "at least 4 bytes, found 3"},
+		{"encrypted", append(u32(most+1), encrypted(plain)...), "at most 1048576, found 1048577"},
+		{"encrypted", append(u32(n), 0, 0, 0), "at least 8 bytes, found 3"},
+		{"encrypted", append(u32(n), 0, 0, 0, 16, 0, 0, 0, 8), "a multiple of 16, at most 0, found 16"},
+		{"encrypted", append(u32(n+1), encrypted(plain)...), "bytes of entries, found"},
+		{"encrypted", append(u32(n-1), encrypted(plain)...), "the rest of the section, found"},
+		{"encrypted", append(u32(n), encrypted(plain, plain)...), "at most 0, the rest of the section"},
+		{"encrypted", append(u32(n), shorter...), "length of the block's plain text"},
+		{"encrypted", append(u32(n), otherPadding...), "padding of the encrypted block"},
+		{"encrypted", append(u32(n), encrypted(append(u32(n+1), block...))...), "the length of its entries twice"},
+		{"encrypted", append(u32(n), encrypted(plain[:len(plain)-1])...), "no LZ4 block of that length"},
+	} {
+		var form *testForm
+		for i := range testForms {
+			if testForms[i].name == c.form {
+				form = &testForms[i]
+			}
+		}
+		d, err := ParseDescriptor("x.log", buildHeaderWith(Version40, 1, form.params))
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoder, err := newSectionDecoder("x.log", d, newKeyring(testKeys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := []byte("before")
+		out, err := decoder.decode(before, c.body, most)
+		if !errors.As(err, new(*sectionError)) || !strings.Contains(err.Error(), c.want) || string(out) != "before" {
+			t.Errorf("%s: expected %q, found %q, %v", c.form, c.want, out, err)
+		}
+	}
+}
+
+// TestDamagedEntryOfADecodedSection: the place of the damage is that of the section, for want of a better one.
+func TestDamagedEntryOfADecodedSection(t *testing.T) {
+	for _, f := range testForms {
+		entries := appendEntries(samplePayloads(2))
+		entries[entryHeader+3] ^= 1 // in the first payload
+		b := buildHeaderWith(Version40, 1000, f.params)
+		marker := len(b)
+		r := formReader("CommitLog-7-1000.log", appendSection(b, 1000, f.body(entries)), testKeys)
+		var damage *DamagedError
+		if _, _, err := r.Next(); !errors.As(err, &damage) || !damage.Resumable || damage.Offset != int64(marker) {
+			t.Errorf("%s: expected damage at byte %d, found %v", f.name, marker, err)
+		}
+		if found := readForm(r, r.limit); len(found.payloads) != 2 || found.err != ErrFinished {
+			t.Errorf("%s: behind it, found %d payloads, then %v", f.name, len(found.payloads), found.err)
 		}
 	}
 }

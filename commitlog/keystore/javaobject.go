@@ -105,10 +105,6 @@ func (p *objectParser) reference() any {
 // value reads null, a string, a byte array, an object, an enum constant (as the string of its name), or a reference to
 // one of these.
 func (p *objectParser) value(depth int) any {
-	if depth > maxDepth {
-		p.fail("objects nested too deep")
-		return nil
-	}
 	switch code := p.u8("type code"); code {
 	case codeNull:
 		return nil
@@ -186,10 +182,10 @@ func (p *objectParser) object(depth int) any {
 	return o
 }
 
-// class reads a class descriptor, nil for null.
+// class reads a class descriptor, nil for null. Whatever is nested has a class, so this is where the depth is bounded.
 func (p *objectParser) class(depth int) *class {
 	if depth > maxDepth {
-		p.fail("classes nested too deep")
+		p.fail("objects nested too deep")
 		return nil
 	}
 	switch code := p.u8("type code of a class"); code {

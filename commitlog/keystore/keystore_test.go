@@ -172,6 +172,15 @@ func TestJavaObjects(t *testing.T) {
 	}
 }
 
+// TestEqualHalvesOfASalt: Java makes another key of them than of others. javax.crypto.Cipher made these bytes.
+func TestEqualHalvesOfASalt(t *testing.T) {
+	sealed := []byte{0x9b, 0x6b, 0x77, 0x8d, 0x26, 0x8f, 0xe4, 0x64}
+	plain, err := unsealTripleDES(sealed, []byte("password"), [8]byte{1, 2, 3, 4, 1, 2, 3, 4}, 3)
+	if err != nil || string(plain) != "hello" {
+		t.Errorf("found %q, %v", plain, err)
+	}
+}
+
 func BenchmarkOpen(b *testing.B) {
 	for _, c := range []Config{{"testdata/mixed.jceks", "", storePassword, keyPassword}, {"testdata/modern.p12", "", storePassword, ""}} {
 		b.Run(filepath.Ext(c.Path), func(b *testing.B) {
