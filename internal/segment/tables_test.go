@@ -123,7 +123,7 @@ func TestSchemaOfRows(t *testing.T) {
 	if n := bytes.Count(out.Bytes(), []byte("\n")); n == 0 || n >= len(want) || !strings.Contains(notes.String(), "nested.lists: table nested.lists: it has no partition key") {
 		t.Errorf("%d lines of %d, %s", n, len(want), notes.String())
 	}
-	write("{}")
+	write(`{"x": 1}`)
 	err = Dump(t.Context(), Options{Paths: []string{dir}, Schema: path, Out: &out, Notes: &notes})
 	if err == nil || !strings.Contains(err.Error(), "rows.jsonl:1: expected a row of system_schema") {
 		t.Errorf("rows that are none: %v", err)
