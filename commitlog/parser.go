@@ -3,7 +3,6 @@ package commitlog
 import (
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 
 	"cassdelta/schema"
@@ -17,32 +16,6 @@ const (
 	updateStatic      = 0x08
 	updateRowEstimate = 0x10
 	updateKnown       = 0x1f
-)
-
-// Flags of a row or marker.
-const (
-	rowEnd             = 0x01
-	rowMarker          = 0x02
-	rowTimestamp       = 0x04
-	rowTTL             = 0x08
-	rowDeletion        = 0x10
-	rowAllColumns      = 0x20
-	rowComplexDeletion = 0x40
-	rowExtended        = 0x80
-
-	extendedStatic     = 0x01
-	extendedShadowable = 0x02
-	extendedKnown      = 0x03
-)
-
-// Flags of a cell.
-const (
-	cellDeleted      = 0x01
-	cellExpiring     = 0x02
-	cellEmptyValue   = 0x04
-	cellRowTimestamp = 0x08
-	cellRowTTL       = 0x10
-	cellKnown        = 0x1f
 )
 
 // parser walks over the updates of one payload. It builds them in the memory of its decoder, unless skip is set.
@@ -241,6 +214,8 @@ func (p *parser) columns(pos Position, lists *columnLists, kind schema.ColumnKin
 	return refs, nil
 }
 
+<<<<<<< HEAD
+=======
 // row parses a row behind its flags. It returns nil for a row that is skipped, or that has nothing in it once what
 // belongs to dropped columns is left out; Cassandra's reader passes over such rows too.
 func (p *parser) row(flags byte, columns []columnRef, static bool) *Row {
@@ -556,6 +531,7 @@ func (p *parser) marker(flags byte) {
 	p.d.unfiltereds = append(p.d.unfiltereds, Unfiltered{Marker: &p.d.markers[len(p.d.markers)-1]})
 }
 
+>>>>>>> b66cd7fe83b4626eac7ee31934400a1103197c13
 // deletion parses a deletion time: timestamp and local time. Only the timestamp says that there is none; the local
 // time beside it differs between versions.
 func (p *parser) deletion(field string) Deletion {
