@@ -64,7 +64,8 @@ func compare(t *table, before, after *row, active int64) change {
 		had, has := old != nil && old.alive(), now != nil && now.alive()
 		ch.before, ch.after = ch.before || had, ch.after || has
 		switch {
-		case has && (!had || old.timestamp != now.timestamp || old.local != now.local || !bytes.Equal(old.value, now.value) || !bytes.Equal(old.path, now.path)):
+		case has && (!had || old.timestamp != now.timestamp || old.local != now.local || !bytes.Equal(old.value, now.value) ||
+			now.path != nil && !bytes.Equal(old.path, now.path)):
 			ch.altered = true
 			written = max(written, now.timestamp)
 		case !had || has:

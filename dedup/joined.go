@@ -43,8 +43,8 @@ type table struct {
 	hashes  []schema.Hash
 	// columns are by id.
 	columns []column
-	// drops is set if cells of some column may be gone.
-	drops bool
+	// drops is set if cells of some column may be gone, multi if there is a multi-cell column.
+	drops, multi bool
 }
 
 // column is a static or regular column of a table, past or present.
@@ -262,12 +262,13 @@ func (t *table) join(definitions []*schema.Table) error {
 		return err
 	}
 	t.unsupported = t.schema.Unsupported()
-	t.drops = len(t.schema.Dropped) > 0
+	t.drops, t.multi = len(t.schema.Dropped) > 0, false
 	for i := range t.columns {
 		c := &t.columns[i]
 		c.index, c.typ, c.droppedAt = -1, nil, commitlog.NoTimestamp
 		if at, ok := t.schema.ColumnIndex(c.name); ok && t.schema.Columns[at].Kind == c.kind {
 			c.index, c.typ = at, t.schema.Columns[at].Type
+			t.multi = t.multi || c.multi()
 		} else {
 			t.drops = true
 		}

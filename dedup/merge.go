@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"bytes"
-	"cmp"
 
 	"cassdelta/commitlog"
 )
@@ -114,7 +113,8 @@ func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64)
 		beaten = true
 	}
 
-	if m.mergeElements(old.elements, in.elements, active) {
+	m.multi = old.multi || in.multi
+	if m.multi && m.mergeElements(old.elements, in.elements, active) {
 		beaten = true
 	}
 	deletions := m.elements
@@ -183,21 +183,23 @@ func (m *row) mergeElements(old, in []elementsDeletion, active commitlog.Deletio
 // first says which of two lists of cells the next cell is in: the first (negative), the second (positive) or both. At
 // least one has a cell.
 func (t *table) first(a, b []cell) int {
-	switch {
-	case len(a) == 0:
-		return 1
-	case len(b) == 0:
-		return -1
+	if len(a) > 0 && len(b) > 0 {
+		return t.order(&a[0], &b[0])
 	}
-	return t.order(&a[0], &b[0])
+	return len(b) - len(a)
 }
 
 // order orders two cells by their place in a row: 0 if they are of one column, and one element of it.
 func (t *table) order(a, b *cell) int {
-	switch {
-	case a.id != b.id:
-		return cmp.Compare(a.id, b.id)
-	case a.path == nil || b.path == nil || bytes.Equal(a.path, b.path):
+	if a.id == b.id && a.path != nil {
+		return t.orderPaths(a, b)
+	}
+	return int(a.id) - int(b.id)
+}
+
+// orderPaths orders two cells of a multi-cell column.
+func (t *table) orderPaths(a, b *cell) int {
+	if bytes.Equal(a.path, b.path) {
 		return 0
 	}
 	return t.columns[a.id].typ.ComparePaths(a.path, b.path)

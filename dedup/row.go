@@ -68,6 +68,8 @@ type row struct {
 	clustering [][]byte
 	liveness   liveness
 	deletion   commitlog.Deletion
+	// multi is set if there may be something of multi-cell columns: it spares other rows a look.
+	multi bool
 	// elements are the deletions of elements that supersede all other deletions of the row, by id.
 	elements []elementsDeletion
 	// cells are in the order of table.order, each once: by id, and those of a multi-cell column by path.
@@ -79,6 +81,7 @@ func (r *row) reset() {
 	r.clustering = r.clustering[:0]
 	r.liveness = noLiveness
 	r.deletion = commitlog.LiveDeletion
+	r.multi = false
 	r.elements = r.elements[:0]
 	r.cells = r.cells[:0]
 }
@@ -86,7 +89,7 @@ func (r *row) reset() {
 // copyFrom makes r the same as s. The values are shared.
 func (r *row) copyFrom(s *row) {
 	r.clustering = append(r.clustering[:0], s.clustering...)
-	r.liveness, r.deletion = s.liveness, s.deletion
+	r.liveness, r.deletion, r.multi = s.liveness, s.deletion, s.multi
 	r.elements = append(r.elements[:0], s.elements...)
 	r.cells = append(r.cells[:0], s.cells...)
 }

@@ -3,6 +3,7 @@ package dedup
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"cassdelta/commitlog"
 )
@@ -73,15 +74,7 @@ const maxColumnID = 1 << 20
 
 // hasElements reports whether something of a multi-cell column is in r.
 func (r *row) hasElements() bool {
-	if len(r.elements) > 0 {
-		return true
-	}
-	for i := range r.cells {
-		if r.cells[i].path != nil {
-			return true
-		}
-	}
-	return false
+	return r.multi && (len(r.elements) > 0 || slices.ContainsFunc(r.cells, func(c cell) bool { return c.path != nil }))
 }
 
 // appendRow appends the encoding of r to dst. r has no cells with an id above maxColumnID.
@@ -221,6 +214,7 @@ func decodeRow(value []byte, clustering int, r *row) error {
 	if in.err == nil && format != rowFormat && format != rowFormatElements {
 		in.badFormat(format)
 	}
+	r.multi = format == rowFormatElements
 	flags := in.byte("flags")
 	if flags >= rowElements<<1 || flags&rowElements != 0 && format == rowFormat || flags&rowExpiring != 0 && flags&rowLiveness == 0 || flags&rowExpired != 0 && flags&rowExpiring == 0 {
 		in.fail(fmt.Sprintf("flags: found %#02x, which no row has", flags))
@@ -279,11 +273,15 @@ func decodeElements(in *decoder, r *row, base int64) {
 
 // column is the column id that is this much more than from.
 func (in *decoder) column(field string, more, from uint64) uint32 {
-	if in.err == nil && (more > maxColumnID || more+from > maxColumnID) {
-		in.fail(fmt.Sprintf("%s: expected a column id up to %d, found %d more than %d", field, maxColumnID, more, from))
+	if more > maxColumnID || more+from > maxColumnID {
+		in.badColumn(field, more, from)
 		return 0
 	}
 	return uint32(more + from)
+}
+
+func (in *decoder) badColumn(field string, more, from uint64) {
+	in.fail(fmt.Sprintf("%s: expected a column id up to %d, found %d more than %d", field, maxColumnID, more, from))
 }
 
 // decodeCells decodes the cells, which go to the end.
@@ -292,7 +290,9 @@ func decodeCells(in *decoder, r *row, format byte, base int64) {
 	from := uint64(0) // what the next column id is the difference to
 	for in.err == nil && len(in.b) > 0 {
 		head := in.uvarint("cell")
-		c := cell{kind: cellKind(head & cellKindMask), timestamp: base, local: commitlog.NoDeletionTime}
+		r.cells = append(r.cells, cell{kind: cellKind(head & cellKindMask), timestamp: base, local: commitlog.NoDeletionTime})
+		n := len(r.cells) - 1
+		c := &r.cells[n]
 		if format == rowFormatElements {
 			c.id = in.column("cell", head>>cellIDShiftElements, from)
 			from = uint64(c.id)
@@ -320,10 +320,9 @@ func decodeCells(in *decoder, r *row, format byte, base int64) {
 		if c.alive() {
 			c.value = in.bytes(in.uvarint("cell.value"), "cell.value")
 		}
-		if n := len(r.cells); in.err == nil && n > 0 && r.cells[n-1].id == c.id && (c.path == nil || r.cells[n-1].path == nil) {
+		if n > 0 && r.cells[n-1].id == c.id && (c.path == nil || r.cells[n-1].path == nil) {
 			in.fail(fmt.Sprintf("cells: column %d has two, and not both have a path", c.id))
 		}
-		r.cells = append(r.cells, c)
 	}
 	if in.err == nil && len(r.cells) == 0 {
 		in.fail("cells: expected a cell, found the end")

@@ -33,6 +33,7 @@ func (r *row) take(w *work, written *commitlog.Row, now int64) (dropped, late in
 			dropped++
 			continue
 		}
+		r.multi = r.multi || from.Path != nil
 		c := cell{id: id, timestamp: from.Timestamp, ttl: from.TTL, local: from.LocalTime, value: from.Value, path: from.Path}
 		switch {
 		case from.Deleted:
@@ -45,6 +46,7 @@ func (r *row) take(w *work, written *commitlog.Row, now int64) (dropped, late in
 		}
 		r.cells = append(r.cells, c)
 	}
+	r.multi = r.multi || len(r.elements) > 0
 	r.sort(w.table)
 	return dropped, late
 }
@@ -114,6 +116,9 @@ func (r *row) forget(t *table) {
 
 // shaped reports whether what r has of elements is of multi-cell columns, and nothing else.
 func (r *row) shaped(t *table) bool {
+	if !r.multi && !t.multi {
+		return true
+	}
 	for _, d := range r.elements {
 		if !t.columns[d.id].multi() {
 			return false

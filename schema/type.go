@@ -3,6 +3,7 @@ package schema
 // Kind is the family of a CQL type.
 type Kind uint8
 
+// The native types stand between KindCustom and KindList: see [Type.Native].
 const (
 	KindCustom Kind = iota // a class name we do not know; values are raw bytes
 	KindASCII

@@ -30,10 +30,7 @@ var nativeNames = func() map[Kind]string {
 }()
 
 // Native reports whether the type is one of CQL's native types, which have no elements.
-func (t *Type) Native() bool {
-	_, ok := nativeNames[t.Kind]
-	return ok
-}
+func (t *Type) Native() bool { return t.Kind > KindCustom && t.Kind < KindList }
 
 // CQL is the type as CQL writes it, and as [ParseType] reads it. Tuples and vectors are written without the frozen<>
 // that they always are.
