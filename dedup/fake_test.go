@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -374,7 +375,7 @@ func (w *rig) invariant(worker *Worker, at stage) {
 	}
 	worker.metrics.stores.mu.Unlock()
 	// The positions of the group are asked for after those of the states: they only grow.
-	group, err := w.positions()
+	group, err := tryFetchCommitted(w.ctx, w.writer, groupName, worker.topic, slices.Collect(maps.Keys(positions)))
 	if err != nil {
 		return // the test makes the brokers fail, or another worker ends a transaction
 	}

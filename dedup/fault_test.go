@@ -47,6 +47,7 @@ func faultName(f kfake.Fault) string { return fmt.Sprintf("%s, %s", f.Keys[0].Na
 func TestFaultsOfBrokers(t *testing.T) {
 	for _, f := range brokerFaults {
 		t.Run(faultName(f), func(t *testing.T) {
+			t.Parallel() // they mostly wait
 			w := newRig(t)
 			for p := range int32(rawParts) {
 				w.write(p, 5, 250, 1, 0, 7)
@@ -72,6 +73,7 @@ func TestFaultsOfBrokers(t *testing.T) {
 func TestSeededFaults(t *testing.T) {
 	for _, seed := range []uint64{1, uint64(time.Now().UnixNano())} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			t.Logf("seed %d", seed)
 			seededFaults(t, rand.New(rand.NewPCG(seed, 0)))
 		})
