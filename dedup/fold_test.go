@@ -186,7 +186,7 @@ func TestUnsupported(t *testing.T) {
 	h := newHarness(t)
 	h.apply(initRecord())
 	table := mustTable(t, "t", "k int partition_key", "v int regular")
-	with := mustTable(t, "list", "k int partition_key", "l list<int> regular", "v int regular")
+	with := mustTable(t, "list", "k int partition_key", "l 'some.Class' regular", "v int regular")
 	h.apply(schemaRecord(table))
 	h.apply(schemaRecord(with))
 	for i := range 3 {

@@ -224,7 +224,8 @@ func (f *Fold) table(id schema.UUID) (*table, error) {
 
 // join makes t the table of all these definitions, at least one; columns that it has keep their ids. Its columns are
 // those of the newest definition, and those that only others have, unless they were dropped: an agent that still uses
-// an older definition may know a column that the newest one lost sight of.
+// an older definition may know a column that the newest one lost sight of. Its user types have all fields that any
+// definition knows.
 func (t *table) join(definitions []*schema.Table) error {
 	// Ids are given in the order of the hashes, as far as the definitions came together.
 	slices.SortFunc(definitions, func(a, b *schema.Table) int {
@@ -257,8 +258,10 @@ func (t *table) join(definitions []*schema.Table) error {
 			return err
 		}
 	}
+	spec := joinedSpec(newest, newestFirst[1:])
+	newestUserTypes(newestFirst).apply(&spec)
 	var err error
-	if t.schema, err = schema.NewTable(joinedSpec(newest, newestFirst[1:])); err != nil {
+	if t.schema, err = schema.NewTable(spec); err != nil {
 		return err
 	}
 	t.unsupported = t.schema.Unsupported()

@@ -201,7 +201,7 @@ func TestDroppedTimer(t *testing.T) {
 // TestUnsupportedTimer: what expires in a table that is not supported any more makes no event.
 func TestUnsupportedTimer(t *testing.T) {
 	before := mustTable(t, "t", "k int partition_key", "v int regular")
-	after := mustTable(t, "t", "k int partition_key", "v int regular", "l list<int> regular")
+	after := mustTable(t, "t", "k int partition_key", "v int regular", "l 'some.Class' regular")
 	after.AlteredAt = 2
 	h := newHarness(t)
 	h.apply(initRecord())

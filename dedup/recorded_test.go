@@ -217,7 +217,11 @@ func recordedJSON(t *testing.T, table *schema.Table, rows map[string]*recordedRo
 			if err != nil {
 				t.Fatal(err)
 			}
-			fields[c.Name] = text
+			name := c.Name
+			if strings.ToLower(name) != name {
+				name = `"` + name + `"` // as SELECT JSON has it
+			}
+			fields[name] = text
 		}
 		text, err := json.Marshal(fields)
 		if err != nil {

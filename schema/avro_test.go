@@ -249,7 +249,7 @@ func TestAvroEncoderRefuses(t *testing.T) {
 			t.Errorf("%s: after the error %q stands in dst", test.name, dst)
 		}
 	}
-	list, err := ParseType("list<int>", nil)
+	list, err := ParseType("list<counter>", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestAvroEncoderRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := NewAvroEncoder(table); err == nil || !strings.Contains(err.Error(), "tags") {
-		t.Errorf("a table with a list: error %v, expected one about the column tags", err)
+		t.Errorf("a table with a list of counters: error %v, expected one about the column tags", err)
 	}
 }
 

@@ -37,7 +37,7 @@ func (t *Type) supported() bool {
 	case KindCounter, KindCustom, KindEmpty:
 		return false
 	}
-	return !t.MultiCell() && !slices.ContainsFunc(t.Elems, func(e *Type) bool { return !e.supported() })
+	return !slices.ContainsFunc(t.Elems, func(e *Type) bool { return !e.supported() })
 }
 
 // spell takes the number of types in t, t among them, from left. Negative is that there are more.
