@@ -42,7 +42,7 @@ func compare(ours, theirs io.Reader) (Comparison, error) {
 	b.next()
 	var last linePlace
 	for a.line != nil || b.line != nil {
-		order := bytes.Compare(nil, nil)
+		var order int
 		switch {
 		case a.line == nil:
 			order = 1

@@ -159,13 +159,12 @@ func newGenerator(v Variant, seed uint64) *generator {
 	h := fnv.New64a()
 	h.Write([]byte(v.Name()))
 	return &generator{
-		rng:      rand.New(rand.NewPCG(seed, h.Sum64())),
-		keyspace: keyspace,
-		vectors:  v.version.vectors,
-		views:    true,
-		maxTTL:   v.version.maxTTL,
-		maxBlob:  420 << 10, // segments are of 1 MiB, mutations at most half of that
-		now:      func() int64 { return time.Now().UnixMicro() },
+		rng:        rand.New(rand.NewPCG(seed, h.Sum64())),
+		keyspace:   keyspace,
+		vectors:    v.version.vectors,
+		lastExpiry: v.version.lastExpiry,
+		maxBlob:    420 << 10, // segments are of 1 MiB, mutations at most half of that
+		now:        func() int64 { return time.Now().UnixMicro() },
 	}
 }
 

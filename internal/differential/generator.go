@@ -14,11 +14,13 @@ import (
 type generator struct {
 	rng      *rand.Rand
 	keyspace string
-	// vectors says that the version has vectors, views that materialized views can be made.
-	vectors, views bool
-	// maxTTL is the longest TTL in seconds that the version takes at this time, maxBlob the length in bytes that values
-	// of a mutation can have and leave room for its other ones. room is what is left of that in the present write.
-	maxTTL, maxBlob, room int
+	// vectors says that the version has vectors.
+	vectors bool
+	// lastExpiry is the last second since 1970 that the version can let something expire at. maxBlob is the length in
+	// bytes that values of a mutation can have and leave room for its other ones, room what is left of that in the
+	// present write.
+	lastExpiry    int64
+	maxBlob, room int
 	// now gives the time in microseconds since 1970.
 	now func() int64
 
@@ -58,9 +60,11 @@ type table struct {
 	options string
 	// values are those that writes draw from, for each clustering column.
 	values [][][]byte
-	// dropped are columns that could be added again; drops counts what was ever dropped or added.
-	dropped []droppedColumn
-	drops   int
+	// dropped are columns that could be added again, dropTimes the times of drops in microseconds. added counts the
+	// columns that were not there at the start.
+	dropped   []droppedColumn
+	dropTimes []int64
+	added     int
 
 	templates map[writeKind][]*template
 }
@@ -129,10 +133,7 @@ func (g *generator) makeSchema() []string {
 	for _, t := range g.tables {
 		statements = append(statements, g.createTable(t))
 	}
-	if g.views {
-		statements = append(statements, g.viewTable()...)
-	}
-	return statements
+	return append(statements, g.viewTable()...)
 }
 
 func (g *generator) newGroup(n int) *group {
@@ -204,11 +205,11 @@ func (g *generator) nativesTable() {
 	g.addTable(g.newGroup(1), t)
 }
 
-// wideTable has more columns than one word has bits.
+// wideTable has about as many columns as one word has bits, or more.
 func (g *generator) wideTable() {
 	gr := g.newGroup(2)
 	t := &table{name: "wide", clustering: []column{{"c", g.native(inKey)}}}
-	t.regulars = g.columns(gr.used(), 64+g.rng.IntN(40), "r", inColumn)
+	t.regulars = g.columns(gr.used(), pick(g, []int{63, 64, 65, 64 + g.rng.IntN(40)}), "r", inColumn)
 	t.statics = g.columns(map[string]bool{}, 64, "s_", inValue)
 	for i := range t.statics {
 		t.statics[i].name = fmt.Sprintf("s_%d", i)
@@ -349,8 +350,8 @@ func (g *generator) alter() []string {
 		statements = append(statements, g.dropColumns(t, &t.regulars, false)...)
 		statements = append(statements, g.dropColumns(t, &t.statics, true)...)
 		for range 1 + g.rng.IntN(2) {
-			t.drops++
-			d := droppedColumn{column{fmt.Sprintf("added %d", t.drops), g.columnType(inColumn)}, len(t.clustering) > 0 && g.chance(0.3)}
+			t.added++
+			d := droppedColumn{column{fmt.Sprintf("added %d", t.added), g.columnType(inColumn)}, len(t.clustering) > 0 && g.chance(0.3)}
 			statements = append(statements, g.addColumn(t, d))
 		}
 	}
@@ -381,7 +382,9 @@ func (g *generator) dropColumns(t *table, columns *[]column, static bool) []stri
 			// The schema tables keep milliseconds; a time in the future also hides what is written later.
 			hour := int64(3600e6)
 			at := g.now() + pick(g, []int64{0, hour, -hour})
-			s += fmt.Sprintf(" USING TIMESTAMP %d", at-at%1000)
+			at -= at % 1000
+			t.dropTimes = append(t.dropTimes, at)
+			s += fmt.Sprintf(" USING TIMESTAMP %d", at)
 		}
 		statements = append(statements, s)
 		if !hasUDT(c.typ) { // whose dropped form is a tuple, which it is not compatible with

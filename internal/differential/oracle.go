@@ -82,7 +82,7 @@ func compareReaders(ctx context.Context, part string, s segments) (Comparison, e
 		cancel()
 	}
 	if waitErr := cmd.Wait(); waitErr != nil && err == nil {
-		err = fmt.Errorf("Cassandra's reader: %w\n%s", waitErr, complaints.Bytes())
+		err = fmt.Errorf("the reader of Cassandra: %w\n%s", waitErr, complaints.Bytes())
 	}
 	if dumpErr := <-dumped; dumpErr != nil && !errors.Is(dumpErr, io.ErrClosedPipe) {
 		c.differ("cassdelta's error: %v", dumpErr)

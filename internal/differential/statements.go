@@ -187,19 +187,23 @@ func (b *builder) using(ttl bool) {
 	var parts []string
 	if g.chance(0.6) && !b.t.counter && !b.conditional {
 		parts = append(parts, "TIMESTAMP ?")
-		b.bind(func([][]byte) value { return number(8, g.timestamp()) })
+		b.bind(func([][]byte) value { return number(8, g.timestamp(b.t)) })
 	}
 	if g.chance(0.35) && ttl && !b.t.counter {
 		parts = append(parts, "TTL ?")
-		b.bind(func([][]byte) value { return number(4, int64(g.ttl())) })
+		b.bind(func([][]byte) value { return number(4, g.ttl()) })
 	}
 	if len(parts) > 0 {
 		b.add(" USING %s", strings.Join(parts, " AND "))
 	}
 }
 
-// timestamp draws a write time: near now, or anything up to the extremes. The least number of all stands for none.
-func (g *generator) timestamp() int64 {
+// timestamp draws a write time: near now, at the drop of a column, or anything up to the extremes. The least number of
+// all stands for none.
+func (g *generator) timestamp(t *table) int64 {
+	if len(t.dropTimes) > 0 && g.chance(0.1) {
+		return pick(g, t.dropTimes) + int64(g.rng.IntN(3)-1)
+	}
 	switch g.rng.IntN(12) {
 	case 0:
 		return int64(g.rng.IntN(2001) - 1000)
@@ -216,8 +220,13 @@ func number(size int, n int64) value {
 	return value{bytes: binary.BigEndian.AppendUint64(nil, uint64(n))[8-size:]}
 }
 
-func (g *generator) ttl() int {
-	return pick(g, []int{0, 1, 60, 86400, 86400, g.maxTTL, 1 + g.rng.IntN(g.maxTTL)})
+// longestTTL is what Cassandra takes at most, in seconds. Source: Attributes.MAX_TTL.
+const longestTTL = 20 * 365 * 86400
+
+// ttl draws a TTL in seconds. It leaves a write half a minute to arrive.
+func (g *generator) ttl() int64 {
+	longest := min(longestTTL, g.lastExpiry-g.now()/1e6-30)
+	return pick(g, []int64{0, 1, 60, 86400, 86400, longest, 1 + g.rng.Int64N(longest)})
 }
 
 // value draws the values of a column: now and then null or unset, seldom very long.

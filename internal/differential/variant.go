@@ -23,8 +23,8 @@ type version struct {
 	cassandra string
 	yaml      map[string]any
 	vectors   bool
-	// maxTTL is in seconds.
-	maxTTL int
+	// lastExpiry is the last second since 1970 at which something can expire.
+	lastExpiry int64
 }
 
 // form is the form of the sections of a segment.
@@ -37,19 +37,17 @@ type form struct {
 	encrypted bool
 }
 
+// The last seconds since 1970 that commit logs of versions 7 and 8 can name. Source: Cell.MAX_DELETION_TIME.
 const (
-	// untilOverflow is less than the time left until 2038, beyond which versions 6 and 7 of the commit log cannot name a
-	// second of expiry.
-	untilOverflow = 10 * 365 * 86400
-	// longestTTL is what Cassandra takes at most. Source: Attributes.MAX_TTL.
-	longestTTL = 20 * 365 * 86400
+	lastExpiryV7 = 1<<31 - 2
+	lastExpiryV8 = 1<<32 - 3
 )
 
 var versions = []version{
-	{name: "4.0", cassandra: "4.0", maxTTL: untilOverflow},
-	{name: "4.1", cassandra: "4.1", maxTTL: untilOverflow},
-	{name: "5.0", cassandra: "5.0", maxTTL: untilOverflow, vectors: true},
-	{name: "5.0-v8", cassandra: "5.0", maxTTL: longestTTL, vectors: true, yaml: map[string]any{"storage_compatibility_mode": "NONE"}},
+	{name: "4.0", cassandra: "4.0", lastExpiry: lastExpiryV7},
+	{name: "4.1", cassandra: "4.1", lastExpiry: lastExpiryV7},
+	{name: "5.0", cassandra: "5.0", lastExpiry: lastExpiryV7, vectors: true},
+	{name: "5.0-v8", cassandra: "5.0", lastExpiry: lastExpiryV8, vectors: true, yaml: map[string]any{"storage_compatibility_mode": "NONE"}},
 }
 
 var forms = []form{
