@@ -9,6 +9,7 @@
 //	recording.json                      what it is: versions, nodes, moments, tables (type Recording)
 //	workload.cql                        the statements that ran, in order; lines "-- @..." say what else was done
 //	schema.cql                          DESCRIBE ... WITH INTERNALS at the end, hence with table ids and dropped columns
+//	keystore.jceks                      the keys of encrypted segments, if there are any; the passwords are in workload.cql
 //	final/<keyspace>.<table>.jsonl      SELECT JSON * at ALL at the end, one row a line, lines in byte order
 //	<node>/<moment>/CommitLog-<v>-<id>.log.gz     a segment, compressed by gzip
 //	<node>/<moment>/CommitLog-<v>-<id>_cdc.idx    its index file, if there was one at that moment
