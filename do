@@ -10,6 +10,7 @@ help() {
 ./do unit             the tests that need nothing but Go
 ./do lint             gofmt, go vet, staticcheck
 ./do fuzz [TIME]      each fuzz target for TIME (default 60s)
+./do differential [ARGS]   the commit log reader against Cassandra's own, on random writes to real nodes
 ./do cluster [ARGS]   a real three-node Cassandra with CDC on this machine, until Ctrl-C
 TXT
 }
@@ -48,7 +49,7 @@ lint() {
 }
 
 # Packages whose tests start real servers run one after another, after the others.
-real='cassdelta/(e2e|internal/testparts|schema/cqlsource)$'
+real='cassdelta/(e2e|internal/differential|internal/testparts|schema/cqlsource)$'
 
 unit() {
   need_go
@@ -83,6 +84,7 @@ case "${1:-help}" in
   unit) unit ;;
   lint) lint ;;
   fuzz) shift; fuzz "$@" ;;
+  differential) shift; need_go; need_java; go run ./cmd/testparts differential "$@" ;;
   cluster) shift; need_go; need_java; go run ./cmd/testparts cluster "$@" ;;
   help|-h|--help) help ;;
   *) help >&2; exit 2 ;;
