@@ -23,13 +23,20 @@ var update = flag.Bool("update", false, "write what the examples in testdata/fol
 // people: each record is a line, and the events that it makes stand indented below it.
 //
 //	# a comment
+//	type NAME FIELD TYPE, ...                 a user type, for the tables after it; again, with more fields
 //	table NAME COLUMN TYPE KIND, ...          a table, its definition sent; the kind desc is a descending clustering column
 //	alter NAME COLUMN TYPE KIND, ... @TIME    the same table with other columns; those that it had before are dropped then
 //	insert NAME COLUMN=VALUE ... @TIME        a row with liveness; null is a tombstone
 //	update NAME COLUMN=VALUE ... @TIME        a row without; of no clustering column: the static row
-//	delete NAME COLUMN=VALUE ... @TIME        a row, or a partition, or a range: COLUMN>=VALUE and so on
+//	delete NAME COLUMN=VALUE ... @TIME        a row, or a partition, or a range: COLUMN>=VALUE and so on; with names of
+//	                                          columns alone, those of the row
 //	tick SECOND                               time comes up to a second
 //	again                                     the record above, another copy of it
+//
+// Values within values are written [a,b] for lists, sets and vectors, {key:value} for maps and user types, (a,b) for tuples.
+// A column that is not frozen is written as a whole, which is a deletion a microsecond before and the elements, or by
+// COLUMN[PATH]=VALUE, null being a tombstone: the path is the key of a map, the name of a field, the element of a set (VALUE
+// is then nothing), and of a list the time within a timeuuid.
 //
 // A TIME is in microseconds, or in seconds with an s. With ttl=SECONDS, what is written expires so long after the second
 // of TIME; with local=SECOND, a tombstone has that local deletion time, otherwise that of TIME.
@@ -66,12 +73,15 @@ func TestExamples(t *testing.T) {
 type example struct {
 	*harness
 	tables map[string]*schema.Table
+	types  map[string]*schema.Type
 	last   *rawtopic.Record
 }
 
+func (x *example) userType(name string) *schema.Type { return x.types[name] }
+
 // runExample returns the file as it should be.
 func runExample(t *testing.T, file, text string) string {
-	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}}
+	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}, types: map[string]*schema.Type{}}
 	x.apply(initRecord())
 	var out strings.Builder
 	for i, line := range strings.SplitAfter(text, "\n") {
@@ -86,6 +96,9 @@ func runExample(t *testing.T, file, text string) string {
 		rec, err := x.record(command)
 		if err != nil {
 			t.Fatalf("%s:%d: %v", file, i+1, err)
+		}
+		if rec == nil {
+			continue
 		}
 		x.last = rec
 		err = x.try(rec)
@@ -110,10 +123,12 @@ func (x *example) record(command string) (*rawtopic.Record, error) {
 	case "tick":
 		at, err := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
 		return tickRecord(at), err
+	case "type":
+		return nil, x.defineType(rest)
 	case "table", "alter":
 		name, columns, _ := strings.Cut(rest, " ")
 		columns, at, _ := strings.Cut(columns, "@")
-		spec := *mustTable(x.t, name, strings.Split(columns, ",")...)
+		spec := *tableOf(x.t, x.userType, name, splitOutside(columns, ',')...)
 		if old := x.tables[name]; old != nil {
 			altered, err := exampleTime(at)
 			if err != nil {
@@ -177,7 +192,8 @@ func (w *exampleWrite) parse(text string) (err error) {
 		}
 		i := strings.IndexAny(f, "<>=")
 		if i < 0 {
-			return fmt.Errorf("%q is no term", f)
+			w.terms = append(w.terms, exampleTerm{column: f})
+			continue
 		}
 		j := i + 1
 		if f[i] != '=' && j < len(f) && f[j] == '=' {
@@ -206,13 +222,35 @@ func (w *exampleWrite) record(verb string) (*rawtopic.Record, error) {
 	row := newRow()
 	g := rawtopic.Range{Start: rawtopic.Bound{Inclusive: true}, End: rawtopic.Bound{Inclusive: true}, Deletion: deletion}
 	ranged := false
+	columns := 0 // that are deleted
 	var key [][]byte
 	for _, term := range w.terms {
-		i, ok := w.table.ColumnIndex(term.column)
+		name, path, _ := strings.Cut(strings.TrimSuffix(term.column, "]"), "[")
+		i, ok := w.table.ColumnIndex(name)
 		if !ok {
-			return nil, fmt.Errorf("no column %s", term.column)
+			return nil, fmt.Errorf("no column %s", name)
 		}
 		c := w.table.Columns[i]
+		switch {
+		case term.operator == "" && c.Type.MultiCell():
+			row.ComplexDeletions = append(row.ComplexDeletions, commitlog.ComplexDeletion{Column: i, Deletion: deletion})
+			columns++
+			continue
+		case term.operator == "":
+			rowBuilder{w.table, &row}.tombstone(c.Name, w.at, w.local)
+			columns++
+			continue
+		case c.Type.MultiCell() && path != "":
+			if err := w.element(&row, &c, path, term.value); err != nil {
+				return nil, err
+			}
+			continue
+		case c.Type.MultiCell():
+			if err := w.whole(&row, &c, term.value); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		v, err := exampleValue(c.Type, term.value)
 		if err != nil {
 			return nil, err
@@ -254,6 +292,8 @@ func (w *exampleWrite) record(verb string) (*rawtopic.Record, error) {
 		d.Rows = append(d.Rows, row)
 	case ranged || !full && len(row.Clustering) > 0:
 		d.Ranges = append(d.Ranges, g)
+	case columns > 0:
+		d.Rows = append(d.Rows, row)
 	case full && len(row.Clustering) > 0:
 		row.Deletion = deletion
 		d.Rows = append(d.Rows, row)
@@ -279,5 +319,5 @@ func exampleValue(t *schema.Type, text string) ([]byte, error) {
 		n, err := strconv.Atoi(whole + fraction)
 		return append(intValue(len(fraction)), intValue(n)...), err
 	}
-	return nil, fmt.Errorf("no values of type %s", t.CQL())
+	return exampleNested(t, text)
 }

@@ -171,6 +171,11 @@ func valueText(t *schema.Type, v []byte) string {
 	if t.Kind == schema.KindInt && len(v) == 4 {
 		return fmt.Sprint(int32(binary.BigEndian.Uint32(v)))
 	}
+	if !t.Native() {
+		if text, err := t.AppendJSON(nil, v); err == nil {
+			return string(text)
+		}
+	}
 	return fmt.Sprintf("0x%x", v)
 }
 
@@ -179,6 +184,12 @@ func intValue(i int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(i
 // mustTable makes a table of the columns "name type kind", where the kind of a clustering column may be "desc".
 func mustTable(t testing.TB, name string, columns ...string) *schema.Table {
 	t.Helper()
+	return tableOf(t, nil, name, columns...)
+}
+
+// tableOf is mustTable with user types.
+func tableOf(t testing.TB, types schema.UDTs, name string, columns ...string) *schema.Table {
+	t.Helper()
 	spec := schema.Table{Keyspace: "ks", Name: name, Flags: []string{"compound"}, CDC: true, GCGraceSeconds: 864000, AlteredAt: 1}
 	copy(spec.ID[:], "table "+name)
 	positions := map[schema.ColumnKind]int{}
@@ -186,7 +197,7 @@ func mustTable(t testing.TB, name string, columns ...string) *schema.Table {
 		f := strings.Fields(text)
 		c := schema.Column{Name: f[0]}
 		var err error
-		if c.Type, err = schema.ParseType(f[1], nil); err != nil {
+		if c.Type, err = schema.ParseType(f[1], types); err != nil {
 			t.Fatal(err)
 		}
 		if f[2] == "desc" {
