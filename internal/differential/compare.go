@@ -123,6 +123,7 @@ func (l *lines) next() {
 		if err != nil {
 			l.err = fmt.Errorf("line %q: %w", cut(l.line, 0), err)
 			l.line = nil
+			_, _ = io.Copy(io.Discard, l.r) // so that who writes it can end
 		}
 		return
 	}

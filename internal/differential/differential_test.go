@@ -66,42 +66,68 @@ func TestAgainstCassandra(t *testing.T) {
 	}
 }
 
-// What a killed node leaves behind ends where Cassandra's reader says that it does, before its restart and after.
+// What a killed node leaves behind ends where Cassandra's reader says that it does, before its restart and after it.
 func TestKilledNode(t *testing.T) {
-	recordings, err := testparts.RecordingsDir()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, name := range []string{"crash-5.0", "forms-crash-5.0"} {
-		folder := filepath.Join(recordings, name)
-		rec, err := recording.Open(os.DirFS(folder))
+		rec, err := testparts.OpenRecording(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		config := map[string]any{
-			"partitioner":                 "org.apache.cassandra.dht.Murmur3Partitioner",
-			"endpoint_snitch":             "SimpleSnitch",
-			"commitlog_sync":              "periodic",
-			"commitlog_sync_period":       "10s",
-			"storage_compatibility_mode":  "CASSANDRA_4",
-			"seed_provider":               []any{map[string]any{"class_name": "org.apache.cassandra.locator.SimpleSeedProvider", "parameters": []any{map[string]any{"seeds": "127.0.0.1"}}}},
-			"commitlog_directory":         t.TempDir(),
-			"cdc_raw_directory":           t.TempDir(),
-			"hints_directory":             t.TempDir(),
-			"saved_caches_directory":      t.TempDir(),
-			"data_file_directories":       []string{t.TempDir()},
-			"materialized_views_enabled":  true,
-			"native_transport_port":       9042,
-			"storage_port":                7000,
-			"start_native_transport":      false,
-			"cdc_enabled":                 true,
-			"authenticator":               "AllowAllAuthenticator",
-			"authorizer":                  "AllowAllAuthorizer",
-			"commitlog_disk_access_mode":  "mmap",
-			"allow_nonsense_placeholder_": nil,
+		for _, moment := range rec.Moments {
+			t.Run(name+"-"+moment.Name, func(t *testing.T) {
+				c, err := compareRecording(t, rec, moment.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%d mutations, %d lines, %d differences", c.Mutations, c.Lines, c.Differences)
+				report(t, c)
+			})
 		}
-		_ = config
-		_ = rec
-		_ = yaml.Marshal
 	}
+}
+
+// compareRecording compares the readers on what a recorded node of 5.0 had at a moment.
+func compareRecording(t *testing.T, rec *recording.Recording, moment string) (Comparison, error) {
+	dir := keptDir(t)
+	recordings, err := testparts.RecordingsDir()
+	if err != nil {
+		return Comparison{}, err
+	}
+	s := segments{
+		dir: filepath.Join(dir, "cdc_raw"), keyspace: rec.Tables[0].Keyspace, config: filepath.Join(dir, "cassandra.yaml"),
+		schema: filepath.Join(recordings, rec.Name, "schema.cql"),
+	}
+	if err := rec.Unpack(rec.Nodes[0].Name, moment, s.dir); err != nil {
+		return Comparison{}, err
+	}
+	config := map[string]any{
+		"partitioner":           "org.apache.cassandra.dht.Murmur3Partitioner",
+		"endpoint_snitch":       "SimpleSnitch",
+		"commitlog_sync":        "periodic",
+		"commitlog_sync_period": "10s",
+		"seed_provider": []any{map[string]any{
+			"class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
+			"parameters": []any{map[string]any{"seeds": "127.0.0.1"}},
+		}},
+		"data_file_directories": []string{filepath.Join(dir, "data")},
+	}
+	for _, key := range []string{"commitlog_directory", "cdc_raw_directory", "hints_directory", "saved_caches_directory"} {
+		config[key] = filepath.Join(dir, key)
+	}
+	keystore := filepath.Join(recordings, rec.Name, "keystore.jceks")
+	if _, err := os.Stat(keystore); err == nil {
+		k := &keys{path: keystore, alias: "testing:1", chunkKiB: 16, storePassword: "cassandra-store", keyPassword: "cassandra-key"}
+		config["transparent_data_encryption_options"] = k.yaml()
+		if s.keys, err = k.open(); err != nil {
+			return Comparison{}, err
+		}
+	}
+	text, err := yaml.Marshal(config)
+	if err != nil {
+		return Comparison{}, err
+	}
+	if err := os.WriteFile(s.config, text, 0o644); err != nil {
+		return Comparison{}, err
+	}
+	return compareReaders(t.Context(), "cassandra-5.0", s)
 }

@@ -14,18 +14,18 @@ type keys struct {
 	// alias is that of the key, chunkKiB the chunk_length_kb of the commit log.
 	alias    string
 	chunkKiB int
+	// storePassword and keyPassword protect the file and the key.
+	storePassword, keyPassword string
 }
-
-const (
-	storePassword = "password-of-the-store"
-	keyPassword   = "password-of-the-key"
-)
 
 // makeKeys draws a key size and a chunk size, and makes the keystore.
 func makeKeys(ctx context.Context, g *generator, path string) (*keys, error) {
-	k := &keys{path: path, alias: "differential:1", chunkKiB: pick(g, []int{1, 4, 64})}
+	k := &keys{
+		path: path, alias: "differential:1", chunkKiB: pick(g, []int{1, 4, 64}),
+		storePassword: "password-of-the-store", keyPassword: "password-of-the-key",
+	}
 	return k, testparts.Keytool(ctx, "-genseckey", "-alias", k.alias, "-keyalg", "AES", "-keysize", fmt.Sprint(pick(g, []int{128, 256})),
-		"-storetype", "JCEKS", "-keystore", path, "-storepass", storePassword, "-keypass", keyPassword)
+		"-storetype", "JCEKS", "-keystore", path, "-storepass", k.storePassword, "-keypass", k.keyPassword)
 }
 
 // yaml is transparent_data_encryption_options.
@@ -38,7 +38,7 @@ func (k *keys) yaml() map[string]any {
 		"key_provider": []any{map[string]any{
 			"class_name": "org.apache.cassandra.security.JKSKeyProvider",
 			"parameters": []any{map[string]any{
-				"keystore": k.path, "store_type": "JCEKS", "keystore_password": storePassword, "key_password": keyPassword,
+				"keystore": k.path, "store_type": "JCEKS", "keystore_password": k.storePassword, "key_password": k.keyPassword,
 			}},
 		}},
 	}
@@ -46,5 +46,5 @@ func (k *keys) yaml() map[string]any {
 
 // open opens the keystore as cassdelta does.
 func (k *keys) open() (*keystore.Store, error) {
-	return keystore.Open(keystore.Config{Path: k.path, Type: "JCEKS", StorePassword: storePassword, KeyPassword: keyPassword})
+	return keystore.Open(keystore.Config{Path: k.path, Type: "JCEKS", StorePassword: k.storePassword, KeyPassword: k.keyPassword})
 }

@@ -55,8 +55,6 @@ func compareReaders(ctx context.Context, part string, s segments) (Comparison, e
 	if err != nil {
 		return Comparison{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	cmd := program.Command(ctx, "CommitLogDump", []string{"cassandra.config=file://" + config},
 		append([]string{s.schema, s.keyspace}, files...)...)
 	var complaints bytes.Buffer
@@ -70,21 +68,18 @@ func compareReaders(ctx context.Context, part string, s segments) (Comparison, e
 	}
 	ours, out := io.Pipe()
 	dumped := make(chan error, 1)
-	var notes bytes.Buffer
 	go func() {
-		err := segment.Dump(ctx, segment.Options{Paths: []string{s.dir}, Schema: s.schema, Keyspace: s.keyspace, Keys: s.keys, JSON: true, Out: out, Notes: &notes})
+		err := segment.Dump(ctx, segment.Options{
+			Paths: []string{s.dir}, Schema: s.schema, Keyspace: s.keyspace, Keys: s.keys, JSON: true, Out: out, Notes: io.Discard,
+		})
 		out.Close()
 		dumped <- err
 	}()
 	c, err := compare(ours, theirs)
-	ours.Close()
-	if err != nil {
-		cancel()
+	if waitErr := cmd.Wait(); waitErr != nil {
+		err = errors.Join(fmt.Errorf("Cassandra's reader: %w\n%s", waitErr, complaints.Bytes()), err)
 	}
-	if waitErr := cmd.Wait(); waitErr != nil && err == nil {
-		err = fmt.Errorf("the reader of Cassandra: %w\n%s", waitErr, complaints.Bytes())
-	}
-	if dumpErr := <-dumped; dumpErr != nil && !errors.Is(dumpErr, io.ErrClosedPipe) {
+	if dumpErr := <-dumped; dumpErr != nil {
 		c.differ("cassdelta's error: %v", dumpErr)
 	}
 	return c, err
