@@ -103,7 +103,7 @@ func javac(ctx context.Context, java, jars, dir string, names []string) error {
 // Command is the command that runs a class of the program, with properties (-Dname=value) given as name=value, with the
 // memory and the access to the runtime that Cassandra's tools need. It dies with the process that starts it.
 func (p *JavaProgram) Command(ctx context.Context, class string, properties []string, args ...string) *exec.Cmd {
-	argv := append(slices.Clone(openModules), "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto")
+	argv := append(slices.Clone(openModules), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto")
 	for _, property := range properties {
 		argv = append(argv, "-D"+property)
 	}
