@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/bits"
+
+	"github.com/pierrec/lz4/v4"
 )
 
 // SegmentSize is Cassandra's default of commitlog_segment_size, in bytes.
@@ -21,20 +23,11 @@ const markerLen = 8
 // Segment makes a plain segment of size bytes as it is when a node has closed it: as many mutations as fit, in sections of a
 // megabyte, and zeros behind them. n is the number of mutations. The mutation that does not fit any more is lost.
 func Segment(id int64, size int, m *Mutations) (segment []byte, n int) {
-	const params = "{}"
-	b := make([]byte, 0, size)
-	b = appendUint32(b, Version)
-	b = appendUint64(b, uint64(id))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(params)))
-	b = append(b, params...)
-	crc := checksum(Version, uint32(id), uint32(id>>32), uint32(len(params)))
-	b = appendUint32(b, crc32.Update(crc, crc32.IEEETable, []byte(params)))
-
+	b := appendHeader(make([]byte, 0, size), id, "{}")
 	marker := len(b)
 	b = append(b, make([]byte, markerLen)...)
 	sync := func() {
-		binary.BigEndian.PutUint32(b[marker:], uint32(len(b)))
-		binary.BigEndian.PutUint32(b[marker+4:], checksum(uint32(id), uint32(id>>32), uint32(marker)))
+		putMarker(b, id, marker, len(b))
 		marker = len(b)
 		b = append(b, make([]byte, markerLen)...)
 	}
@@ -52,6 +45,58 @@ func Segment(id int64, size int, m *Mutations) (segment []byte, n int) {
 	}
 	sync()
 	return b[:size], n
+}
+
+// Compress makes of a plain segment what a node with LZ4Compressor writes. It writes a section at each
+// commitlog_sync_period, 10 s, and when the segment is full; here the segment was full first. So it is one section, and an
+// empty one behind it.
+func Compress(segment []byte) ([]byte, error) {
+	const class = `{"compressionClass":"LZ4Compressor","compressionParameters":null}`
+	id := int64(binary.BigEndian.Uint64(segment[4:]))
+	var entries []byte
+	for at := headerLen("{}"); ; {
+		next := int(binary.BigEndian.Uint32(segment[at:]))
+		if next == 0 {
+			break
+		}
+		entries = append(entries, segment[at+markerLen:next]...)
+		at = next
+	}
+	b := appendHeader(nil, id, class)
+	for _, body := range [][]byte{entries, nil} {
+		block := make([]byte, lz4.CompressBlockBound(len(body)))
+		n, err := lz4.CompressBlock(body, block, nil)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			block[0], n = 0, 1 // nothing takes a byte
+		}
+		marker := len(b)
+		b = append(b, make([]byte, markerLen)...)
+		b = appendUint32(b, uint32(len(body)))
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
+		b = append(b, block[:n]...)
+		putMarker(b, id, marker, len(b))
+	}
+	return b, nil
+}
+
+func headerLen(params string) int { return 18 + len(params) }
+
+func appendHeader(b []byte, id int64, params string) []byte {
+	b = appendUint32(b, Version)
+	b = appendUint64(b, uint64(id))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(params)))
+	b = append(b, params...)
+	crc := checksum(Version, uint32(id), uint32(id>>32), uint32(len(params)))
+	return appendUint32(b, crc32.Update(crc, crc32.IEEETable, []byte(params)))
+}
+
+// putMarker sets the marker at an offset: its section ends at next.
+func putMarker(b []byte, id int64, marker, next int) {
+	binary.BigEndian.PutUint32(b[marker:], uint32(next))
+	binary.BigEndian.PutUint32(b[marker+4:], checksum(uint32(id), uint32(id>>32), uint32(marker)))
 }
 
 // entryOverhead is what an entry has beside its payload: its size, and two checksums.

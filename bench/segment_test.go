@@ -36,6 +36,11 @@ func TestSegmentsDecode(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			segment, n := Segment(7, 3*sectionSize, c.mutations)
+			compressed, err := Compress(segment)
+			if err != nil {
+				t.Fatal(err)
+			}
+			packed := commitlog.NewBytesReader(commitlog.SegmentName(Version, 7), compressed)
 			r := commitlog.NewBytesReader(commitlog.SegmentName(Version, 7), segment)
 			d := commitlog.NewDecoder(parsed.Catalog(), nil)
 			var m commitlog.Mutation
@@ -51,10 +56,16 @@ func TestSegmentsDecode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if same, _, err := packed.Next(); err != nil || !bytes.Equal(same, payload) {
+					t.Fatalf("mutation %d differs in the compressed segment: found %x, %v", found, same, err)
+				}
 				if m.Leftover > 0 {
 					t.Fatalf("mutation %d: %d bytes were not read", found, m.Leftover)
 				}
 				found, size, cells = found+1, size+len(payload), cells+len(m.Updates[0].Unfiltereds[0].Row.Cells)
+			}
+			if _, _, err := packed.Next(); err != commitlog.ErrFinished {
+				t.Errorf("behind the compressed mutations: %v", err)
 			}
 			if found != n || r.Sections() != 3 || 3*sectionSize-int(r.Offset()) > 300 {
 				t.Errorf("expected %d mutations in 3 sections, found %d in %d, up to %d", n, found, r.Sections(), r.Offset())

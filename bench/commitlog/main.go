@@ -5,12 +5,13 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
-
-	"cassdelta/bench"
-	"cassdelta/commitlog"
 )
+
+const help = `usage:
+  commitlog generate DIR inserts|updates plain|lz4 COUNT   COUNT segments of 32 MiB each, and schema.cql
+  commitlog read DIR cells|mutations|unwanted WARMUP RUNS  read them so often; the best and the median time
+  commitlog follow DIR                                     read them once as one directory; the memory it took`
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -19,60 +20,22 @@ func main() {
 	}
 }
 
-const usage = `usage:
-  commitlog generate DIR inserts|updates COUNT       COUNT segments of 32 MiB, and schema.cql
-  commitlog read DIR WARMUP RUNS cells|mutations     read them so often, print the best and the median time`
-
 func run(args []string) error {
+	var numbers []int // at the end of the arguments
+	for len(args) > 0 {
+		n, err := strconv.Atoi(args[len(args)-1])
+		if err != nil {
+			break
+		}
+		args, numbers = args[:len(args)-1], append([]int{n}, numbers...)
+	}
 	switch {
-	case len(args) == 4 && args[0] == "generate":
-		count, err := strconv.Atoi(args[3])
-		if err != nil {
-			return err
-		}
-		return generate(args[1], args[2], count)
-	case len(args) == 5 && args[0] == "read":
-		warmUp, err := strconv.Atoi(args[2])
-		if err != nil {
-			return err
-		}
-		runs, err := strconv.Atoi(args[3])
-		if err != nil {
-			return err
-		}
-		return read(args[1], warmUp, runs, args[4] == "cells")
+	case len(args) == 4 && args[0] == "generate" && len(numbers) == 1:
+		return generate(args[1], args[2], args[3], numbers[0])
+	case len(args) == 3 && args[0] == "read" && len(numbers) == 2:
+		return read(args[1], args[2], numbers[0], numbers[1])
+	case len(args) == 2 && args[0] == "follow" && len(numbers) == 0:
+		return follow(args[1])
 	}
-	return fmt.Errorf("wrong arguments\n%s", usage)
+	return fmt.Errorf("wrong arguments\n%s", help)
 }
-
-// generate writes segments and the schema of their table.
-func generate(dir, workload string, count int) error {
-	var m *bench.Mutations
-	switch workload {
-	case "inserts":
-		m = bench.Inserts(1e6)
-	case "updates":
-		m = bench.Updates(1e6)
-	default:
-		return fmt.Errorf("workload %q: expected inserts or updates", workload)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "schema.cql"), []byte(bench.Schema()), 0o644); err != nil {
-		return err
-	}
-	for i := range count {
-		id := firstSegment + int64(i)
-		segment, n := bench.Segment(id, bench.SegmentSize, m)
-		name := commitlog.SegmentName(bench.Version, id)
-		if err := os.WriteFile(filepath.Join(dir, name), segment, 0o644); err != nil {
-			return err
-		}
-		fmt.Printf("%s: %d mutations\n", name, n)
-	}
-	return nil
-}
-
-// firstSegment is the id of the first segment.
-const firstSegment = 1700000000001

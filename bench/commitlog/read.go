@@ -12,12 +12,16 @@ import (
 	"cassdelta/schema"
 )
 
+// schemaFile is the name of the file with the table's definition.
+const schemaFile = "schema.cql"
+
 // touched is what one pass finds; the program in Java prints the same.
 type touched struct {
 	mutations, cells int
 	sum              uint64
 }
 
+// add looks at every cell of a mutation.
 func (t *touched) add(m *commitlog.Mutation) {
 	for i := range m.Updates {
 		u := &m.Updates[i]
@@ -35,10 +39,13 @@ func (t *touched) add(m *commitlog.Mutation) {
 	}
 }
 
-// read reads the segments of a directory again and again. With cells every mutation is decoded and every cell looked at;
-// without, mutations are decoded and counted.
-func read(dir string, warmUp, runs int, cells bool) error {
-	decoder, err := newDecoder(dir)
+// read reads the segments of a directory again and again: mode cells decodes every mutation and looks at every cell,
+// mutations decodes them, unwanted gives them to a decoder that does not want their table.
+func read(dir, mode string, warmUp, runs int) error {
+	if mode != "cells" && mode != "mutations" && mode != "unwanted" {
+		return fmt.Errorf("mode %q: expected cells, mutations or unwanted", mode)
+	}
+	decoder, err := newDecoder(dir, mode != "unwanted")
 	if err != nil {
 		return err
 	}
@@ -53,15 +60,15 @@ func read(dir string, warmUp, runs int, cells bool) error {
 	var wall, cpu []time.Duration
 	var t touched
 	for pass := -warmUp; pass < runs; pass++ {
-		start, cpuStart := time.Now(), cpuTime()
+		start, cpuStart := time.Now(), usage().cpu
 		t = touched{}
 		for _, path := range paths {
-			if err := t.segment(path, decoder, cells); err != nil {
+			if err := t.segment(path, decoder, mode == "cells"); err != nil {
 				return err
 			}
 		}
 		if pass >= 0 {
-			wall, cpu = append(wall, time.Since(start)), append(cpu, cpuTime()-cpuStart)
+			wall, cpu = append(wall, time.Since(start)), append(cpu, usage().cpu-cpuStart)
 		}
 	}
 	slices.Sort(wall)
@@ -106,8 +113,51 @@ func (t *touched) segment(path string, d *commitlog.Decoder, cells bool) error {
 	}
 }
 
-func newDecoder(dir string) (*commitlog.Decoder, error) {
-	name := filepath.Join(dir, "schema.cql")
+// follow reads the directory as an agent does that is started on it.
+func follow(dir string) error {
+	decoder, err := newDecoder(dir, true)
+	if err != nil {
+		return err
+	}
+	tail, err := commitlog.NewTail(commitlog.TailConfig{Dir: dir, Static: true})
+	if err != nil {
+		return err
+	}
+	defer tail.Close()
+	start := time.Now()
+	var m commitlog.Mutation
+	var t touched
+	bytes, segments := 0, 0
+	for {
+		item, ok, err := tail.Poll()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		switch {
+		case item.Err != nil:
+			return item.Err
+		case item.Kind == commitlog.SegmentEnd:
+			segments++
+		default:
+			if err := decoder.Decode(item.Version, item.Payload, item.Position, &m); err != nil {
+				return err
+			}
+			t.mutations++
+			t.add(&m)
+			bytes += len(item.Payload)
+		}
+	}
+	u := usage()
+	fmt.Printf("segments=%d mutations=%d payload_bytes=%d wall_ns=%d cpu_ns=%d peak_rss_bytes=%d\n",
+		segments, t.mutations, bytes, time.Since(start).Nanoseconds(), u.cpu.Nanoseconds(), u.peak)
+	return nil
+}
+
+func newDecoder(dir string, wanted bool) (*commitlog.Decoder, error) {
+	name := filepath.Join(dir, schemaFile)
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
@@ -116,14 +166,19 @@ func newDecoder(dir string) (*commitlog.Decoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return commitlog.NewDecoder(parsed.Catalog(), nil), nil
+	return commitlog.NewDecoder(parsed.Catalog(), func(*schema.Table) bool { return wanted }), nil
 }
 
-// cpuTime is the time that the process has used, in user and in system mode.
-func cpuTime() time.Duration {
+// resources is what the process has used.
+type resources struct {
+	cpu  time.Duration // in user and in system mode
+	peak int64         // greatest resident set, in bytes
+}
+
+func usage() resources {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+		return resources{}
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return resources{time.Duration(u.Utime.Nano() + u.Stime.Nano()), u.Maxrss * 1024}
 }

@@ -32,8 +32,8 @@ import org.slf4j.LoggerFactory;
  * Reads the segments of a directory with Cassandra's own CommitLogReader, as often as it is told, and prints the time of
  * the best and of the median pass of those after the warm-up.
  *
- * <p>Arguments: the directory, with schema.cql in it; the number of passes to warm up, and to measure; "cells" to look at
- * every cell, or "mutations" to count mutations only.
+ * <p>Arguments: the directory, with schema.cql in it; "cells" to look at every cell, or "mutations" to count mutations only;
+ * the number of passes to warm up, and to measure.
  */
 public final class CommitLogReaderBench
 {
@@ -82,8 +82,8 @@ public final class CommitLogReaderBench
     public static void main(String[] args) throws Exception
     {
         Path directory = Path.of(args[0]);
-        int warmUp = Integer.parseInt(args[1]), measured = Integer.parseInt(args[2]);
-        boolean cellsToo = args[3].equals("cells");
+        boolean cellsToo = args[1].equals("cells");
+        int warmUp = Integer.parseInt(args[2]), measured = Integer.parseInt(args[3]);
 
         ((Logger) LoggerFactory.getLogger(Logger.ROOT_LOGGER_NAME)).setLevel(Level.WARN);
         DatabaseDescriptor.clientInitialization(true, () -> {
