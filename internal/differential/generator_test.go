@@ -55,7 +55,7 @@ func TestRunsCanBeRepeated(t *testing.T) {
 		}
 		return b.String()
 	}
-	if draw() != draw() {
+	if first, second := draw(), draw(); first != second {
 		t.Error("two runs with one seed differ")
 	}
 }

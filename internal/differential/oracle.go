@@ -77,7 +77,7 @@ func compareReaders(ctx context.Context, part string, s segments) (Comparison, e
 	}()
 	c, err := compare(ours, theirs)
 	if waitErr := cmd.Wait(); waitErr != nil {
-		err = errors.Join(fmt.Errorf("Cassandra's reader: %w\n%s", waitErr, complaints.Bytes()), err)
+		err = errors.Join(fmt.Errorf("the reader of Cassandra: %w\n%s", waitErr, complaints.Bytes()), err)
 	}
 	if dumpErr := <-dumped; dumpErr != nil {
 		c.differ("cassdelta's error: %v", dumpErr)
