@@ -11,8 +11,6 @@ help() {
 ./do lint             gofmt, go vet, staticcheck
 ./do fuzz [TIME]      each fuzz target for TIME (default 60s)
 ./do differential [ARGS]   the commit log reader against Cassandra's own, on random writes to real nodes
-./do differential [ARGS]
-                      random writes to real nodes of every version and kind of commit log, read by Cassandra and by us
 ./do cluster [ARGS]   a real three-node Cassandra with CDC on this machine, until Ctrl-C
 TXT
 }
@@ -86,7 +84,6 @@ case "${1:-help}" in
   unit) unit ;;
   lint) lint ;;
   fuzz) shift; fuzz "$@" ;;
-  differential) shift; need_go; need_java; go run ./cmd/testparts differential "$@" ;;
   differential) shift; need_go; need_java; go run ./cmd/testparts differential "$@" ;;
   cluster) shift; need_go; need_java; go run ./cmd/testparts cluster "$@" ;;
   help|-h|--help) help ;;
