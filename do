@@ -23,7 +23,7 @@ need_go() {
 
 # A JDK and Maven, for the real servers of the tests.
 need_java() {
-  if command -v java >/dev/null && command -v mvn >/dev/null; then return; fi
+  if command -v javac >/dev/null && command -v mvn >/dev/null; then return; fi
   say "installing a JDK and Maven"
   local sudo=""
   [ "$(id -u)" = 0 ] || sudo=sudo
@@ -31,9 +31,9 @@ need_java() {
     $sudo apt-get update -q
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends openjdk-17-jdk-headless maven
   elif command -v dnf >/dev/null; then
-    $sudo dnf install -q -y java-17-openjdk-headless maven
+    $sudo dnf install -q -y java-17-openjdk-devel maven
   else
-    echo "java and mvn are missing: install a JDK 17 and Maven, and run this again" >&2
+    echo "javac and mvn are missing: install a JDK 17 and Maven, and run this again" >&2
     exit 1
   fi
 }
