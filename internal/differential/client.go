@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 )
 
 // The numbers of version 4 of the native protocol that are used here.
@@ -37,6 +38,9 @@ const (
 
 // maxFrame bounds the answers that are read; none here holds more than an error or the columns of a statement.
 const maxFrame = 16 << 20
+
+// answerTimeout is more than the server's own timeouts.
+const answerTimeout = time.Minute
 
 // batchType says what a batch promises.
 type batchType byte
@@ -126,6 +130,9 @@ func (c *client) values(values []value) {
 // roundTrip sends the frame and reads the answer, which is valid until the next call.
 func (c *client) roundTrip() (op byte, body []byte, err error) {
 	binary.BigEndian.PutUint32(c.frame[5:], uint32(len(c.frame)-protocolHeader))
+	if err := c.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return 0, nil, err
+	}
 	if _, err := c.conn.Write(c.frame); err != nil {
 		return 0, nil, err
 	}
