@@ -69,7 +69,10 @@ func (c *compressedSections) decode(dst, body []byte, most int64) ([]byte, error
 
 // extend gives dst room for n bytes more, and these bytes.
 func extend(dst []byte, n int) (all, added []byte) {
-	all = slices.Grow(dst, n)[:len(dst)+n]
+	if cap(dst)-len(dst) < n {
+		dst = append(make([]byte, 0, roundUp(int64(len(dst)+n))), dst...)
+	}
+	all = dst[:len(dst)+n]
 	return all, all[len(dst):]
 }
 

@@ -112,6 +112,12 @@ func (r *Reader) Extend(size int64, l Limit) {
 	r.w.forget()
 }
 
+// takeMemory takes over the memory of a reader that is not used any more.
+func (r *Reader) takeMemory(from *Reader) {
+	r.w.store, r.decoded.buf = from.w.store, from.decoded.buf[:0]
+	from.w.store, from.decoded.buf = nil, nil
+}
+
 // Header reads the header of the segment. Its errors are those of Next; with an [*UnsupportedError] for the form of the
 // sections, and with a [*KeyError], comes the header all the same.
 func (r *Reader) Header() (Descriptor, error) {

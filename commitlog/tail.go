@@ -132,6 +132,8 @@ type Tail struct {
 	at       int
 	yielded  bool
 	prepared bool // order[at] was looked at in this walk
+
+	spare *Reader // of the segment closed last, for its memory
 }
 
 // TailStats counts what a [Tail] saw.
@@ -305,7 +307,7 @@ func (t *Tail) Settling() bool { return t.settling }
 // Close releases the files and the watch. It does not delete anything.
 func (t *Tail) Close() error {
 	for _, s := range t.order {
-		s.close()
+		t.closeSegment(s)
 	}
 	if t.watcher != nil {
 		return t.watcher.Close()
@@ -417,7 +419,7 @@ func (t *Tail) walk() (Item, bool, error) {
 		if !s.indexed {
 			s.passed = true
 		}
-		s.close()
+		t.closeSegment(s)
 	}
 	return Item{}, false, nil
 }
@@ -453,14 +455,14 @@ func (t *Tail) read(s *tailSegment) (Item, bool, error) {
 		t.stats.Damaged++
 		return t.finish(s, err), true, nil
 	}
-	s.close()
+	t.closeSegment(s)
 	return Item{}, false, err
 }
 
 // finish makes the last item of a segment.
 func (t *Tail) finish(s *tailSegment, err error) Item {
 	s.done = true
-	s.close()
+	t.closeSegment(s)
 	return Item{Kind: SegmentEnd, Segment: s.id, Version: s.version, Position: Position{s.id, s.read}, Err: err}
 }
 
@@ -483,6 +485,10 @@ func (t *Tail) prepare(s *tailSegment) (readable bool, err error) {
 		s.file = f
 		s.reader = NewReader(f.Name(), f, 0)
 		s.reader.keys = t.keys
+		if t.spare != nil {
+			s.reader.takeMemory(t.spare)
+			t.spare = nil
+		}
 		s.reader.SkipTo(s.read)
 	}
 	info, err := s.file.Stat()
@@ -591,9 +597,10 @@ func hasSection(file string) bool {
 	return r.synced()
 }
 
-func (s *tailSegment) close() {
+func (t *Tail) closeSegment(s *tailSegment) {
 	if s.file != nil {
 		s.file.Close()
+		t.spare = s.reader
 		s.file, s.reader = nil, nil
 	}
 }

@@ -33,7 +33,8 @@ func (w *window) view(off int64, n int, limit int64) ([]byte, error) {
 		want = min(readAhead, max(want, limit-off))
 	}
 	if int64(cap(w.store)) < want {
-		w.store = make([]byte, want)
+		w.buf, w.store = nil, nil // for the collector, before the new memory is asked for
+		w.store = make([]byte, roundUp(want))
 	}
 	got, err := w.r.ReadAt(w.store[:want], off)
 	w.start, w.buf = off, w.store[:got]
@@ -44,6 +45,15 @@ func (w *window) view(off int64, n int, limit int64) ([]byte, error) {
 		return nil, io.ErrUnexpectedEOF
 	}
 	return nil, fmt.Errorf("read %d bytes at offset %d: %w", n, off, err)
+}
+
+// roundUp is the capacity to take for n bytes. Sections of full segments differ by a few bytes in length; so the next one
+// that is a little longer needs no new memory. What is short, as a header is, stays short.
+func roundUp(n int64) int64 {
+	if n < readAhead {
+		return n
+	}
+	return (n + readAhead - 1) / readAhead * readAhead
 }
 
 // forget drops what was read from a file: it may have changed.
