@@ -222,11 +222,11 @@ func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
 		switch {
 		case ref.kind != kind:
 			return fmt.Sprintf("expected %v columns, found a deletion of the elements of the %v column %s", kind, ref.kind, ref.name)
+		case c.IsLive():
+			return fmt.Sprintf("column %s has a deletion of its elements without a write time", ref.name)
 		case w.table.columns[ref.id].gone(c.Timestamp):
 		case !ref.typ.MultiCell() || !w.table.columns[ref.id].multi():
 			return fmt.Sprintf("column %s has a deletion of its elements, and its type is %s", ref.name, ref.typ.CQL())
-		case c.IsLive():
-			return fmt.Sprintf("column %s has a deletion of its elements without a write time", ref.name)
 		}
 	}
 	return ""

@@ -2,9 +2,12 @@ package dedup
 
 import (
 	"bytes"
+	"encoding/hex"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 
 	"cassdelta/commitlog"
@@ -49,7 +52,23 @@ func randomRow(r *rand.Rand, columns int) *row {
 		if c.alive() {
 			c.value = [][]byte{{}, {0}, bytes.Repeat([]byte("v"), 200)}[r.IntN(3)]
 		}
+		if r.IntN(4) == 0 {
+			c.path = [][]byte{{}, {1}, []byte("path")}[r.IntN(3)]
+			for r.IntN(3) > 0 {
+				x.cells = append(x.cells, c)
+				c.timestamp = at()
+			}
+		}
 		x.cells = append(x.cells, c)
+	}
+	if r.IntN(4) == 0 {
+		for id := uint32(r.IntN(3)); r.IntN(3) > 0; id += 1 + uint32(r.IntN(40)) {
+			x.elements = append(x.elements, elementsDeletion{id, commitlog.Deletion{Timestamp: at(), LocalTime: when()}})
+		}
+	}
+	x.multi = x.multi || len(x.elements) > 0
+	for _, c := range x.cells {
+		x.multi = x.multi || c.path != nil
 	}
 	return &x
 }
@@ -70,6 +89,13 @@ func TestRowEncoding(t *testing.T) {
 		}
 		if len(x.cells) == 0 {
 			x.cells, decoded.cells = nil, nil
+		}
+		if len(x.elements) == 0 {
+			x.elements, decoded.elements = nil, nil
+		}
+		// Rows without elements are what they were before there was format 2.
+		if (value[0] == rowFormatElements) != x.multi || value[0] > rowFormatElements {
+			t.Fatalf("seed %d, row %d: %+v has the format %d", seed, i, x, value[0])
 		}
 		if !reflect.DeepEqual(x, &decoded) {
 			t.Fatalf("seed %d, row %d: encoded\n%+v\ndecoded\n%+v\n%x", seed, i, x, &decoded, value)
@@ -95,6 +121,53 @@ func TestRowSize(t *testing.T) {
 	if n := len(appendRow(nil, &x)); n != 2+8+1+3+3*(1+1+4) {
 		t.Errorf("a row of three cells with a TTL has %d bytes", n)
 	}
+}
+
+// TestRowsOfFormat1: what was stored before there were elements is read as it was.
+func TestRowsOfFormat1(t *testing.T) {
+	for _, c := range []struct{ value, want string }{
+		{"0100", "{}"},
+		// A liveness at 1000, a deletion at 990 by the clock's second 5, and of column 0 a cell, of column 3 a tombstone at 1001.
+		{"0119d00f130a00017625020a", "{liveness 1000, deletion 990 5, 0: live 1000 76, 3: tombstone 1001 5}"},
+	} {
+		var r row
+		if err := decodeRow(unhex(t, c.value), 0, &r); err != nil {
+			t.Fatalf("%s: %v", c.value, err)
+		}
+		if found := rowText(&r); found != c.want {
+			t.Errorf("%s is %s, expected %s", c.value, found, c.want)
+		}
+		if again := appendRow(nil, &r); !bytes.Equal(again, unhex(t, c.value)) {
+			t.Errorf("%s is written as %x", c.value, again)
+		}
+	}
+}
+
+func unhex(t *testing.T, digits string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(digits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func rowText(r *row) string {
+	var parts []string
+	if r.liveness.alive() {
+		parts = append(parts, fmt.Sprint("liveness ", r.liveness.Timestamp))
+	}
+	if !r.deletion.IsLive() {
+		parts = append(parts, fmt.Sprint("deletion ", r.deletion.Timestamp, " ", r.deletion.LocalTime))
+	}
+	for _, c := range r.cells {
+		if c.alive() {
+			parts = append(parts, fmt.Sprintf("%d: live %d %x", c.id, c.timestamp, c.value))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d: tombstone %d %d", c.id, c.timestamp, c.local))
+		}
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
 }
 
 // FuzzDecodeRow: any bytes give a row or an error, and a row gives bytes that decode to it again.
@@ -161,6 +234,7 @@ func FuzzDecodeStored(f *testing.F) {
 func TestMergeLaws(t *testing.T) {
 	const seed = 3
 	r := rand.New(rand.NewPCG(seed, 0))
+	elements := &table{columns: []column{{}, {}, {typ: mustType("map<int, int>")}, {typ: mustType("set<decimal>")}}}
 	small := func() *row {
 		var x row
 		x.reset()
@@ -174,7 +248,12 @@ func TestMergeLaws(t *testing.T) {
 		if r.IntN(4) == 0 {
 			x.deletion = commitlog.Deletion{Timestamp: at(), LocalTime: int64(r.IntN(2))}
 		}
-		for id := range uint32(3) {
+		for id := range uint32(2) {
+			if r.IntN(3) == 0 {
+				x.elements = append(x.elements, elementsDeletion{id + 2, commitlog.Deletion{Timestamp: at(), LocalTime: int64(r.IntN(2))}})
+			}
+		}
+		for n, id := range []uint32{0, 1, 2, 2, 3, 3, 3} {
 			c := cell{id: id, kind: cellKind(r.IntN(3)), timestamp: at(), local: commitlog.NoDeletionTime}
 			switch c.kind {
 			case cellTombstone:
@@ -185,15 +264,24 @@ func TestMergeLaws(t *testing.T) {
 			if c.alive() {
 				c.value = []byte{byte(r.IntN(2))}
 			}
+			switch n {
+			case 2, 3:
+				c.path = intValue(n)
+			case 4: // 0, 0.0 or 0.00
+				c.path = append(intValue(r.IntN(3)), 0)
+			case 5, 6:
+				c.path = append(intValue(0), byte(n))
+			}
 			if r.IntN(3) > 0 {
 				x.cells = append(x.cells, c)
 			}
 		}
+		x.multi = true
 		return &x
 	}
 	merge := func(a, b *row) *row {
 		var m row
-		m.merge(&table{}, a, b, commitlog.LiveDeletion, math.MinInt64)
+		m.merge(elements, a, b, commitlog.LiveDeletion, math.MinInt64)
 		return &m
 	}
 	same := func(a, b *row) bool { return bytes.Equal(appendRow(nil, a), appendRow(nil, b)) }

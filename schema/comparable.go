@@ -103,6 +103,11 @@ func (t *Type) appendComparable(dst, value []byte, depth int) ([]byte, error) {
 	if !t.Native() {
 		return t.appendComparableParts(append(dst, formValue), value, depth)
 	}
+	return t.appendComparableNative(dst, value)
+}
+
+// appendComparableNative appends the form of a value, which is not empty, of a native type that can be part of a key.
+func (t *Type) appendComparableNative(dst, value []byte) ([]byte, error) {
 	if err := t.checkLength(value); err != nil {
 		return nil, err
 	}

@@ -25,8 +25,8 @@ func (t *Type) compare(a, b []byte, depth int) int {
 		return t.compareParts(a, b, depth)
 	}
 	var room [2][64]byte
-	formA, errA := t.AppendComparable(room[0][:0], a, false)
-	formB, errB := t.AppendComparable(room[1][:0], b, false)
+	formA, errA := t.appendComparableNative(room[0][:0], a)
+	formB, errB := t.appendComparableNative(room[1][:0], b)
 	if errA != nil || errB != nil {
 		return bytes.Compare(a, b)
 	}
