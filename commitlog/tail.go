@@ -229,7 +229,7 @@ func (t *Tail) Poll() (item Item, ok bool, err error) {
 			t.yielded = true
 			return item, true, nil
 		}
-		item, ok, err := t.walk()
+		ok, err := t.walk(&item)
 		if err != nil {
 			t.at = -1
 			return Item{}, false, err
@@ -401,16 +401,15 @@ func (t *Tail) gap(s *tailSegment, possible bool) {
 		Err: &GapError{Dir: t.c.Dir, Segment: s.id, Read: s.read, Possible: possible}})
 }
 
-// walk goes on with the present walk over the segments; ok is false at its end.
-func (t *Tail) walk() (Item, bool, error) {
+// walk goes on with the present walk over the segments; ok is false at its end, and item is not set.
+func (t *Tail) walk(item *Item) (ok bool, err error) {
 	for ; t.at < len(t.order); t.at, t.prepared = t.at+1, false {
 		s := t.order[t.at]
 		if s.done || !s.log && s.reader == nil {
 			continue
 		}
-		item, ok, err := t.read(s)
-		if ok || err != nil {
-			return item, ok, err
+		if ok, err := t.read(s, item); ok || err != nil {
+			return ok, err
 		}
 		if s.wait {
 			t.settling = !s.openSince.IsZero()
@@ -421,18 +420,19 @@ func (t *Tail) walk() (Item, bool, error) {
 		}
 		t.closeSegment(s)
 	}
-	return Item{}, false, nil
+	return false, nil
 }
 
-// read yields the next item of a segment; ok is false if there is none at the moment.
-func (t *Tail) read(s *tailSegment) (Item, bool, error) {
+// read yields the next item of a segment; ok is false if there is none at the moment, and item is not set.
+func (t *Tail) read(s *tailSegment, item *Item) (ok bool, err error) {
 	if !t.prepared {
 		if s.reader == nil && t.c.Finished(s.id) {
-			return t.finish(s, nil), true, nil
+			*item = t.finish(s, nil)
+			return true, nil
 		}
 		readable, err := t.prepare(s)
 		if err != nil || !readable {
-			return Item{}, false, err
+			return false, err
 		}
 		t.prepared = true
 	}
@@ -440,23 +440,27 @@ func (t *Tail) read(s *tailSegment) (Item, bool, error) {
 	s.read = max(s.read, s.reader.Offset())
 	if err == nil {
 		s.synced = true
-		return Item{Kind: Entry, Segment: s.id, Version: s.version, Position: pos, Payload: payload}, true, nil
+		item.Kind, item.Segment, item.Version, item.Position, item.Payload = Entry, s.id, s.version, pos, payload
+		return true, nil
 	}
 	var d *DamagedError
 	switch {
 	case err == ErrMore:
-		return Item{}, false, nil
+		return false, nil
 	case err == ErrFinished:
-		return t.finish(s, nil), true, nil
+		*item = t.finish(s, nil)
+		return true, nil
 	case errors.As(err, &d) && d.Resumable:
 		t.stats.Damaged++
-		return Item{Kind: BadEntry, Segment: s.id, Version: s.version, Position: pos, Payload: payload, Err: err}, true, nil
+		*item = Item{Kind: BadEntry, Segment: s.id, Version: s.version, Position: pos, Payload: payload, Err: err}
+		return true, nil
 	case errors.As(err, &d):
 		t.stats.Damaged++
-		return t.finish(s, err), true, nil
+		*item = t.finish(s, err)
+		return true, nil
 	}
 	t.closeSegment(s)
-	return Item{}, false, err
+	return false, err
 }
 
 // finish makes the last item of a segment.
