@@ -26,6 +26,11 @@ func checksum(crc uint32, b []byte) uint32 {
 		crc = crc32.Update(crc, crc32.IEEETable, b[:n])
 		b = b[n:]
 	}
+	return checksumShort(crc, b)
+}
+
+// checksumShort does the same for few bytes. They may be a variable on the stack, which hash/crc32 moves to the heap.
+func checksumShort(crc uint32, b []byte) uint32 {
 	t := &checksumTables
 	crc = ^crc
 	for len(b) >= 8 {

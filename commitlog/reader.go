@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math"
 	"path/filepath"
@@ -284,11 +283,11 @@ func (r *Reader) nextSection() error {
 		return wrong("end of the section", fmt.Sprintf("at most %d, the length of the file", r.size), fmt.Sprintf("%d (the file was cut)", next))
 	}
 	s, err := r.decodeSection(next)
-	var bad *sectionError
-	if errors.As(err, &bad) {
-		return wrong(bad.what, bad.expected, bad.found)
-	}
 	if err != nil {
+		var bad *sectionError
+		if errors.As(err, &bad) {
+			return wrong(bad.what, bad.expected, bad.found)
+		}
 		return err
 	}
 	if written && !r.limit.Final && s.base+s.length > r.limit.Offset {
@@ -344,7 +343,7 @@ func markerChecksum(id, off int64) uint32 {
 	binary.BigEndian.PutUint32(b[0:], uint32(id))
 	binary.BigEndian.PutUint32(b[4:], uint32(id>>32))
 	binary.BigEndian.PutUint32(b[8:], uint32(off))
-	return crc32.ChecksumIEEE(b[:])
+	return checksumShort(0, b[:])
 }
 
 // synced reports whether the first sync marker is valid: whether the node has written anything behind the header. It
@@ -415,7 +414,7 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 		return nil, 0, r.readError(at, "entry", err)
 	}
 	size, crc := binary.BigEndian.Uint32(h), binary.BigEndian.Uint32(h[4:])
-	running := checksum(0, h[:4])
+	running := checksumShort(0, h[:4])
 	if crc != running {
 		return nil, 0, damaged("checksum of the entry's size", hex32(running), hex32(crc))
 	}
