@@ -325,3 +325,38 @@ func TestDamagedElements(t *testing.T) {
 		h.store.Close()
 	}
 }
+
+// TestStatsOfElements: what becomes of records that write elements is counted as of others.
+func TestStatsOfElements(t *testing.T) {
+	h := newHarness(t)
+	table := mustTable(t, "t", "k int partition_key", "s set<int> regular", "v int regular")
+	h.apply(initRecord())
+	h.apply(schemaRecord(table))
+	write := func(build func(b rowBuilder)) {
+		row := newRow()
+		build(rowBuilder{table, &row})
+		d := newData(table, intValue(1))
+		d.Rows = []commitlog.Row{row}
+		h.apply(dataRecord(d))
+	}
+	for _, c := range []struct {
+		write func(b rowBuilder)
+		count *int64
+	}{
+		{func(b rowBuilder) { b.elements("s", 9).element("s", 10, intValue(1), []byte{}) }, &h.fold.stats.Changed},
+		{func(b rowBuilder) { b.elements("s", 9).element("s", 10, intValue(1), []byte{}) }, &h.fold.stats.Copies},
+		{func(b rowBuilder) { b.elements("s", 8) }, &h.fold.stats.Shadowed},
+		{func(b rowBuilder) { b.element("s", 9, intValue(2), []byte{}) }, &h.fold.stats.Shadowed},
+		{func(b rowBuilder) { b.element("s", 10, intValue(1), []byte{}) }, &h.fold.stats.Copies},
+		{func(b rowBuilder) { b.elements("s", 12) }, &h.fold.stats.Changed},
+		{func(b rowBuilder) { b.elements("s", 13) }, &h.fold.stats.Silent},
+		{func(b rowBuilder) { b.row.Deletion = commitlog.Deletion{Timestamp: 20} }, &h.fold.stats.Silent},
+		{func(b rowBuilder) { b.elements("s", 14) }, &h.fold.stats.Shadowed},
+	} {
+		before := *c.count
+		stats := h.fold.stats
+		if write(c.write); *c.count != before+1 {
+			t.Errorf("expected another count; before\n%+v\nnow\n%+v", stats, h.fold.stats)
+		}
+	}
+}

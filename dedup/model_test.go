@@ -20,7 +20,8 @@ type model struct {
 	unseen     int
 }
 
-// The tables of the model: "wide" has the clustering c1 int, c2 text DESC, "single" none.
+// The tables of the model: "wide" has the clustering c1 int, c2 text DESC, "single" none. modelelements_test.go has
+// their columns with elements.
 const (
 	wideTable   = "wide"
 	singleTable = "single"
@@ -40,7 +41,10 @@ type rowWrite struct {
 	clustering clustering
 	liveness   commitlog.Liveness
 	deletion   commitlog.Deletion
-	cells      map[string]commitlog.Cell
+	// elements are the deletions of columns' elements, by column.
+	elements map[string]commitlog.Deletion
+	// cells are by column, those of elements by column and path as in m1[5]. The number says which path it is.
+	cells map[string]commitlog.Cell
 }
 
 // clustering is that of a row, or of a bound, which may have fewer values.
@@ -124,6 +128,18 @@ func (p *modelPartition) deleted(r *modelRow) int64 {
 	return newest
 }
 
+// deletedCell is the newest time at which a cell of the row was deleted together with others.
+func (p *modelPartition) deletedCell(r *modelRow, name string) int64 {
+	newest := p.deleted(r)
+	column, _, _ := strings.Cut(name, "[")
+	for _, w := range r.writes {
+		if d, ok := w.elements[column]; ok {
+			newest = max(newest, d.Timestamp)
+		}
+	}
+	return newest
+}
+
 // covered is the newest deletion of the partition or of a range over a clustering.
 func (p *modelPartition) covered(c clustering, static bool) int64 {
 	newest := int64(commitlog.NoTimestamp)
@@ -161,7 +177,7 @@ func (p *modelPartition) view(r *modelRow, now int64) modelView {
 			winner = &l
 		}
 		for name, c := range w.cells {
-			if old, ok := v.winners[name]; c.Timestamp > deleted && (!ok || cellWins(c, old)) {
+			if old, ok := v.winners[name]; c.Timestamp > p.deletedCell(r, name) && (!ok || cellWins(c, old)) {
 				v.winners[name] = c
 			}
 		}
@@ -192,7 +208,7 @@ func cellWins(c, old commitlog.Cell) bool {
 	order := slices.Compare(
 		[]int64{c.Timestamp, rank(mortal(c)), rank(c.Deleted), c.LocalTime},
 		[]int64{old.Timestamp, rank(mortal(old)), rank(old.Deleted), old.LocalTime})
-	return order > 0 || order == 0 && bytes.Compare(c.Value, old.Value) > 0
+	return order > 0 || order == 0 && slices.Compare([]string{string(c.Value), string(c.Path)}, []string{string(old.Value), string(old.Path)}) > 0
 }
 
 func rank(b bool) int64 {
@@ -206,9 +222,17 @@ func (v *modelView) text() string {
 	if !v.exists() {
 		return "none"
 	}
+	columns := map[string]string{}
+	for name, c := range v.live {
+		if column, _, element := strings.Cut(name, "["); element {
+			columns[column] = v.elementsText(column)
+		} else {
+			columns[name] = modelValue(name, c.Value)
+		}
+	}
 	var fields []string
-	for _, name := range slices.Sorted(maps.Keys(v.live)) {
-		fields = append(fields, name+":"+modelValue(name, v.live[name].Value))
+	for _, name := range slices.Sorted(maps.Keys(columns)) {
+		fields = append(fields, name+":"+columns[name])
 	}
 	return "{" + strings.Join(fields, " ") + "}"
 }
@@ -224,14 +248,13 @@ func modelValue(name string, v []byte) string {
 func (p *modelPartition) event(r *modelRow, before, after modelView) string {
 	written, expired := int64(commitlog.NoTimestamp), int64(commitlog.NoTimestamp)
 	changed := false
-	deleted := p.deleted(r)
 	switch b, a := before.liveness, after.liveness; {
 	case a != nil && (b == nil || b.Timestamp != a.Timestamp || b.ExpiresAt != a.ExpiresAt):
 		changed, written = true, a.Timestamp
 	case b != nil && a == nil && after.died != nil:
 		changed, expired = true, after.died.ExpiresAt
 	case b != nil && a == nil:
-		changed, written = true, deleted
+		changed, written = true, p.deleted(r)
 	}
 	names := map[string]bool{}
 	for name := range before.live {
@@ -244,8 +267,9 @@ func (p *modelPartition) event(r *modelRow, before, after modelView) string {
 		b, had := before.live[name]
 		a, has := after.live[name]
 		winner, won := after.winners[name]
+		deleted := p.deletedCell(r, name)
 		switch {
-		case has && had && a.Timestamp == b.Timestamp && a.LocalTime == b.LocalTime && bytes.Equal(a.Value, b.Value):
+		case has && had && a.Timestamp == b.Timestamp && a.LocalTime == b.LocalTime && bytes.Equal(a.Value, b.Value) && bytes.Equal(a.Path, b.Path):
 		case has:
 			changed, written = true, max(written, a.Timestamp)
 		case won && winner.TTL != 0:
