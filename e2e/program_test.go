@@ -77,8 +77,9 @@ func (p *program) start() error {
 		}
 		_ = cmd.Wait() // what it says is in ProcessState
 		p.state = cmd.ProcessState
+		expected := p.expected.Load() // before whoever waits for the end starts the process again
 		close(ended)
-		if !p.expected.Load() {
+		if !expected {
 			p.died(p.explain("it ended by itself: " + p.state.String()))
 		}
 	}()
