@@ -20,7 +20,7 @@ import (
 // TestRecorded folds what real nodes wrote, and makes the tables again from nothing but the events: they are what the
 // nodes answered in the end. The copies of the nodes come in several orders.
 func TestRecorded(t *testing.T) {
-	for _, name := range []string{"demo", "types-4.0", "types-4.1", "types-5.0", "types-5.0-v8", "crash-5.0"} {
+	for _, name := range []string{"demo", "types-4.0", "types-4.1", "types-5.0", "types-5.0-v8", "nested-4.0", "nested-4.1", "nested-5.0", "crash-5.0"} {
 		t.Run(name, func(t *testing.T) {
 			rec, err := testparts.OpenRecording(name)
 			if err != nil {

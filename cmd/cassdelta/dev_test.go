@@ -17,7 +17,7 @@ import (
 // TestDevRecordings shows what real nodes of every version wrote: the events make the rows that they had at the end, and
 // the tables that are not supported are named.
 func TestDevRecordings(t *testing.T) {
-	for _, name := range []string{"types-4.0", "types-4.1", "types-5.0", "types-5.0-v8", "crash-5.0", "demo"} {
+	for _, name := range []string{"types-4.0", "types-4.1", "types-5.0", "types-5.0-v8", "nested-4.0", "nested-4.1", "nested-5.0", "crash-5.0", "demo"} {
 		r, err := testparts.OpenRecording(name)
 		if err != nil {
 			t.Fatal(err)

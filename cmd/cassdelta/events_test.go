@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -184,8 +185,12 @@ func recorded(t *testing.T, r *recording.Recording, table *schema.Table) (lines 
 			if inner, ok := strings.CutPrefix(name, `"`); ok { // a name that CQL has to quote
 				name = strings.ReplaceAll(strings.TrimSuffix(inner, `"`), `""`, `"`)
 			}
-			if i, ok := table.ColumnIndex(name); ok && string(v) == `""` && !hasEmpty(table.Columns[i].Type) {
-				v = json.RawMessage("null")
+			if i, ok := table.ColumnIndex(name); ok && bytes.Contains(v, []byte(`""`)) {
+				var compact bytes.Buffer
+				if err := json.Compact(&compact, v); err != nil {
+					t.Fatal(err)
+				}
+				v = published(t, table.Columns[i].Type, compact.Bytes())
 			}
 			plain[name] = v
 		}
@@ -193,6 +198,58 @@ func recorded(t *testing.T, r *recording.Recording, table *schema.Table) (lines 
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// published gives a value as events have it: without those of no bytes, also within others, where only null is left of
+// them.
+func published(t *testing.T, typ *schema.Type, v json.RawMessage) json.RawMessage {
+	t.Helper()
+	text := func(v any) json.RawMessage {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	switch {
+	case string(v) == `""` && !hasEmpty(typ):
+		return json.RawMessage("null")
+	case string(v) == "null":
+		return v
+	}
+	switch typ.Kind {
+	case schema.KindList, schema.KindSet, schema.KindVector, schema.KindTuple:
+		var list []json.RawMessage
+		if err := json.Unmarshal(v, &list); err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			list[i] = published(t, typ.Elems[i%len(typ.Elems)], list[i])
+		}
+		return text(list)
+	case schema.KindMap, schema.KindUDT:
+		var fields, plain map[string]json.RawMessage
+		if err := json.Unmarshal(v, &fields); err != nil {
+			t.Fatal(err)
+		}
+		plain = map[string]json.RawMessage{}
+		changed := false
+		for name, part := range fields {
+			of := typ.Elems[len(typ.Elems)-1] // of a map that of its values
+			if i := slices.Index(typ.Fields, strings.Trim(name, `"`)); i >= 0 {
+				of = typ.Elems[i]
+			}
+			if typ.Kind == schema.KindMap && name == "" && !hasEmpty(typ.Elems[0]) {
+				name = "null"
+			}
+			plain[name] = published(t, of, part)
+			changed = changed || name == "null" || !bytes.Equal(plain[name], part)
+		}
+		if changed { // what is not keeps its order
+			return text(plain)
+		}
+	}
+	return v
 }
 
 // hasEmpty reports whether events tell values of no bytes from null. Avro has no empty int.
