@@ -3,6 +3,7 @@ package commitlog
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
 )
 
 // hash/crc32 folds 16 bytes at a time where the processor can, and goes on byte by byte, each waiting for the one before.
@@ -27,6 +28,13 @@ func checksum(crc uint32, b []byte) uint32 {
 		b = b[n:]
 	}
 	return checksumShort(crc, b)
+}
+
+// checksumWord is the checksum of the four bytes of an integer.
+func checksumWord(v uint32) uint32 {
+	t := &checksumTables
+	crc := ^bits.ReverseBytes32(v)
+	return ^(t[3][crc&0xff] ^ t[2][crc>>8&0xff] ^ t[1][crc>>16&0xff] ^ t[0][crc>>24])
 }
 
 // checksumShort does the same for few bytes. They may be a variable on the stack, which hash/crc32 moves to the heap.

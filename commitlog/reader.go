@@ -160,8 +160,10 @@ func (r *Reader) Next() ([]byte, Position, error) {
 	if r.end != nil {
 		return nil, Position{}, r.end
 	}
-	if err := r.open(); err != nil {
-		return nil, Position{}, r.stop(err)
+	if !r.opened {
+		if err := r.open(); err != nil {
+			return nil, Position{}, r.stop(err)
+		}
 	}
 	for {
 		for !r.in {
@@ -397,47 +399,54 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 		r.in = false
 		return nil, 0, nil
 	}
+	if left < entryOverhead+minEntry {
+		return nil, 0, r.damagedEntry("entry", fmt.Sprintf("at least %d bytes", entryOverhead+minEntry), fmt.Sprintf("%d before the end of the section", left))
+	}
 	at := s.bodyOff + r.next - s.base // in the body
 	limit := s.bodyOff + s.length
 	if r.limit.Final {
 		limit = max(limit, r.size)
 	}
-	damaged := func(what, expected, found string) error {
-		return &DamagedError{File: r.file, Offset: s.at(r.next), What: what, Expected: expected, Found: found,
-			Hint: "what follows in this segment cannot be read: keep the file for examination; reconcile restores the rows it held"}
+	b := s.body.held(at, entryHeader)
+	if b == nil {
+		if b, err = s.body.view(at, entryHeader, limit); err != nil {
+			return nil, 0, r.readError(at, "entry", err)
+		}
 	}
-	if left < entryOverhead+minEntry {
-		return nil, 0, damaged("entry", fmt.Sprintf("at least %d bytes", entryOverhead+minEntry), fmt.Sprintf("%d before the end of the section", left))
-	}
-	h, err := s.body.view(at, entryHeader, limit)
-	if err != nil {
-		return nil, 0, r.readError(at, "entry", err)
-	}
-	size, crc := binary.BigEndian.Uint32(h), binary.BigEndian.Uint32(h[4:])
-	running := checksumShort(0, h[:4])
+	size, crc := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+	running := checksumWord(size)
 	if crc != running {
-		return nil, 0, damaged("checksum of the entry's size", hex32(running), hex32(crc))
+		return nil, 0, r.damagedEntry("checksum of the entry's size", hex32(running), hex32(crc))
 	}
 	if size < minEntry || int64(size) > left-entryOverhead {
-		return nil, 0, damaged("size of the entry", fmt.Sprintf("%d to %d, the rest of the section", minEntry, left-entryOverhead), fmt.Sprint(int32(size)))
+		return nil, 0, r.damagedEntry("size of the entry", fmt.Sprintf("%d to %d, the rest of the section", minEntry, left-entryOverhead), fmt.Sprint(int32(size)))
 	}
 	n := int(size)
-	offset := r.next
-	r.next += int64(n) + entryOverhead
-	if r.next <= r.after {
+	end = r.next + int64(n) + entryOverhead
+	if end <= r.after {
+		r.next = end
 		return nil, 0, nil
 	}
-	b, err := s.body.view(at+entryHeader, n+4, limit)
-	if err != nil {
-		r.next = offset
-		return nil, 0, r.readError(at, "entry", err)
+	if b = s.body.held(at+entryHeader, n+4); b == nil {
+		if b, err = s.body.view(at+entryHeader, n+4, limit); err != nil {
+			return nil, 0, r.readError(at, "entry", err)
+		}
 	}
 	payload = b[:n:n]
 	if want, found := checksum(running, payload), binary.BigEndian.Uint32(b[n:]); want != found {
-		return payload, r.next, &DamagedError{File: r.file, Offset: s.at(offset), What: "checksum of the entry's payload",
-			Expected: hex32(want), Found: hex32(found), Resumable: true, Hint: "this entry is lost on this node, the next ones are readable"}
+		damaged := r.damagedEntry("checksum of the entry's payload", hex32(want), hex32(found))
+		damaged.Resumable, damaged.Hint = true, "this entry is lost on this node, the next ones are readable"
+		r.next = end
+		return payload, end, damaged
 	}
-	return payload, r.next, nil
+	r.next = end
+	return payload, end, nil
+}
+
+// damagedEntry is the error of the entry at r.next.
+func (r *Reader) damagedEntry(what, expected, found string) *DamagedError {
+	return &DamagedError{File: r.file, Offset: r.sec.at(r.next), What: what, Expected: expected, Found: found,
+		Hint: "what follows in this segment cannot be read: keep the file for examination; reconcile restores the rows it held"}
 }
 
 // readError tells a file that ended too early from one that cannot be read.

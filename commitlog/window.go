@@ -18,6 +18,14 @@ type window struct {
 	store []byte // what buf is cut from
 }
 
+// held gives the n bytes at off as view does if they were read already, else nil.
+func (w *window) held(off int64, n int) []byte {
+	if i := off - w.start; i >= 0 && i+int64(n) <= int64(len(w.buf)) {
+		return w.buf[i : i+int64(n)]
+	}
+	return nil
+}
+
 // view gives the n bytes at off, valid until the next call. It reads ahead, but never beyond limit, so that bytes
 // which may still change are not kept. The caller has checked n against what the file should hold; if the file is
 // shorter the error is io.ErrUnexpectedEOF.
