@@ -16,7 +16,7 @@ import (
 //	part             slices of records that are not complete (parts.go)
 //	timer            by second of expiry and row, one for each row that has something that expires; no value
 //	header, range    deletions of partitions and ranges (header.go); a range tombstone by its end
-//	static, row      rows (row.go)
+//	static, row      rows (rowencoding.go)
 //
 // In keys, a partition is its key as Cassandra serializes it, since partitions go by bytes, and a clustering or bound is
 // the comparable forms of its values, since rows go by the comparator.

@@ -393,3 +393,49 @@ func TestNestedAvroAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", allocations)
 	}
 }
+
+// Whatever the bytes are, there is an error or a datum that goavro reads to its end; and what Cassandra takes has a datum,
+// unless it is empty or too long.
+func FuzzAppendAvroNested(f *testing.F) {
+	place := placeType(f)
+	var types []*Type
+	var codecs []*goavro.Codec
+	r := rand.New(rand.NewPCG(7, 7))
+	for i, text := range []string{
+		"frozen<list<int>>", "frozen<set<text>>", "frozen<map<text, int>>", "frozen<map<int, frozen<list<decimal>>>>", "tuple<int, text, tuple<uuid>>",
+		"frozen<place>", "vector<float, 2>", "vector<text, 3>", "frozen<list<frozen<place>>>", "frozen<map<ascii, frozen<place>>>", "vector<frozen<set<inet>>, 1>",
+	} {
+		typ := mustType(f, text, place)
+		w := avroWriter{}
+		w.value(typ, "n.c")
+		codec, err := goavro.NewCodec(w.String())
+		if err != nil {
+			f.Fatal(err)
+		}
+		types, codecs = append(types, typ), append(codecs, codec)
+		for range 3 {
+			f.Add(uint8(i), randomNestedCase(f, r, typ).cql)
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, value []byte) {
+		i := int(which) % len(types)
+		typ := types[i]
+		if len(value) > 10_000 {
+			t.Skip()
+		}
+		b, err := typ.AppendAvro([]byte{0xaa}, value)
+		if err != nil {
+			if string(b) != "\xaa" {
+				t.Fatalf("%s %x: %v, and dst is %x", typ.CQL(), value, err, b)
+			}
+			if typ.Validate(value) == nil && len(value) > 0 {
+				t.Fatalf("%s %x: %v, and Cassandra takes it", typ.CQL(), value, err)
+			}
+			return
+		}
+		got, rest, err := codecs[i].NativeFromBinary(b[1:])
+		if err != nil || len(rest) > 0 || b[0] != 0xaa {
+			t.Fatalf("%s %x gave %x, of which goavro reads %v, %v and leaves %x", typ.CQL(), value, b, got, err, rest)
+		}
+	})
+}
