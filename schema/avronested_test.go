@@ -52,13 +52,13 @@ func nestedTable(t testing.TB) *Table {
 
 func TestAvroSchemasOfNestedTypes(t *testing.T) {
 	place := func(namespace string) string {
-		return `{"type":"record","name":"place","namespace":"` + namespace + `","fields":[` +
+		return `{"type":"record","name":"` + namespace + `.place","fields":[` +
 			`{"name":"street","type":["null",{"type":"string","cql":"text"}],"default":null},` +
 			`{"name":"Zip_X20_Code","type":["null",{"type":"int","cql":"int"}],"default":null,"cql.name":"Zip Code"}],"cql":"frozen<place>"}`
 	}
 	table := nestedTable(t)
 	key := `{"name":"id","type":` + place("cdc.shop.nested.id") + `},` +
-		`{"name":"at","type":{"type":"array","items":{"type":"record","name":"entry","namespace":"cdc.shop.nested.at","fields":[` +
+		`{"name":"at","type":{"type":"array","items":{"type":"record","name":"cdc.shop.nested.at.entry","fields":[` +
 		`{"name":"key","type":["null",{"type":"int","cql":"int"}],"default":null},` +
 		`{"name":"value","type":["null",{"type":"string","cql":"text"}],"default":null}],"connect.internal.type":"MapEntry"},` +
 		`"cql":"frozen<map<int, text>>"}}`
@@ -68,13 +68,13 @@ func TestAvroSchemasOfNestedTypes(t *testing.T) {
 	want := `{"type":"record","name":"Value","fields":[` + key +
 		`,{"name":"a","type":["null",{"type":"array","items":["null",{"type":"int","cql":"int"}],"cql":"frozen<list<int>>"}],"default":null}` +
 		`,{"name":"b","type":["null",{"type":"map","values":["null",` + place("cdc.shop.nested.b") + `],"cql":"frozen<map<text, frozen<place>>>"}],"default":null}` +
-		`,{"name":"c_X20_c","type":["null",{"type":"array","items":{"type":"record","name":"entry","namespace":"cdc.shop.nested.c_X20_c","fields":[` +
+		`,{"name":"c_X20_c","type":["null",{"type":"array","items":{"type":"record","name":"cdc.shop.nested.c_X20_c.entry","fields":[` +
 		`{"name":"key","type":["null",{"type":"string","logicalType":"uuid","cql":"uuid"}],"default":null},` +
 		`{"name":"value","type":["null",` + place("cdc.shop.nested.c_X20_c.value") + `],"default":null}],"connect.internal.type":"MapEntry"},` +
 		`"cql":"frozen<map<uuid, frozen<place>>>"}],"default":null,"cql.name":"c c"}` +
-		`,{"name":"d","type":["null",{"type":"record","name":"tuple","namespace":"cdc.shop.nested.d","fields":[` +
+		`,{"name":"d","type":["null",{"type":"record","name":"cdc.shop.nested.d.tuple","fields":[` +
 		`{"name":"f0","type":["null",{"type":"string","cql":"text"}],"default":null},` +
-		`{"name":"f1","type":["null",{"type":"record","name":"tuple","namespace":"cdc.shop.nested.d.f1","fields":[` +
+		`{"name":"f1","type":["null",{"type":"record","name":"cdc.shop.nested.d.f1.tuple","fields":[` +
 		`{"name":"f0","type":["null",{"type":"int","cql":"int"}],"default":null}],"cql":"tuple<int>"}],"default":null},` +
 		`{"name":"f2","type":["null",` + place("cdc.shop.nested.d.f2") + `],"default":null}],"cql":"tuple<text, tuple<int>, frozen<place>>"}],"default":null}` +
 		`,{"name":"e","type":["null",{"type":"array","items":["null",{"type":"float","cql":"float"}],"cql":"vector<float, 2>"}],"default":null}]}`

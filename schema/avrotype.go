@@ -65,8 +65,9 @@ func (w *avroWriter) value(t *Type, namespace string) {
 	w.WriteString(`,"cql":` + jsonText(t.CQL()) + `}`)
 }
 
-// nested begins a record with a namespace of its own, up to its first field.
+// nested begins a record, up to its first field. Its name has the namespace in it: libraries agree more on what that means
+// than on a namespace within another.
 func (w *avroWriter) nested(name, namespace string) {
-	w.WriteString(`{"type":"record","name":"` + name + `","namespace":"` + namespace + `","fields":[`)
+	w.WriteString(`{"type":"record","name":"` + namespace + "." + name + `","fields":[`)
 	w.separate = false
 }
