@@ -90,7 +90,15 @@ type section struct {
 // element, if it is the name of a segment, is compared with the header. The segment is taken for finished until
 // [Reader.Extend] says otherwise.
 func NewReader(file string, r io.ReaderAt, size int64) *Reader {
-	return &Reader{file: file, w: window{r: r}, size: size, limit: Limit{Final: true}, keys: newKeyring(nil)}
+	reader := &Reader{}
+	reader.Reset(file, r, size)
+	return reader
+}
+
+// Reset makes r what [NewReader] makes, and keeps its memory.
+func (r *Reader) Reset(file string, src io.ReaderAt, size int64) {
+	*r = Reader{file: file, size: size, limit: Limit{Final: true}, keys: newKeyring(nil),
+		w: window{r: src, store: r.w.store}, decoded: window{buf: r.decoded.buf[:0]}}
 }
 
 // NewBytesReader makes a reader of a whole segment in memory. Payloads of a plain segment are views of b.
@@ -109,12 +117,6 @@ func (r *Reader) SkipTo(offset int64) { r.after = offset }
 func (r *Reader) Extend(size int64, l Limit) {
 	r.size, r.limit = size, l
 	r.w.forget()
-}
-
-// takeMemory takes over the memory of a reader that is not used any more.
-func (r *Reader) takeMemory(from *Reader) {
-	r.w.store, r.decoded.buf = from.w.store, from.decoded.buf[:0]
-	from.w.store, from.decoded.buf = nil, nil
 }
 
 // Header reads the header of the segment. Its errors are those of Next; with an [*UnsupportedError] for the form of the

@@ -133,7 +133,7 @@ type Tail struct {
 	yielded  bool
 	prepared bool // order[at] was looked at in this walk
 
-	spare *Reader // of the segment closed last, for its memory
+	spare *Reader // of the segment closed last, for the next one
 }
 
 // TailStats counts what a [Tail] saw.
@@ -487,12 +487,11 @@ func (t *Tail) prepare(s *tailSegment) (readable bool, err error) {
 			return false, err
 		}
 		s.file = f
-		s.reader = NewReader(f.Name(), f, 0)
-		s.reader.keys = t.keys
-		if t.spare != nil {
-			s.reader.takeMemory(t.spare)
-			t.spare = nil
+		if s.reader, t.spare = t.spare, nil; s.reader == nil {
+			s.reader = &Reader{}
 		}
+		s.reader.Reset(f.Name(), f, 0)
+		s.reader.keys = t.keys
 		s.reader.SkipTo(s.read)
 	}
 	info, err := s.file.Stat()

@@ -10,7 +10,7 @@ import (
 
 const help = `usage:
   commitlog generate DIR inserts|updates plain|lz4 COUNT   COUNT segments of 32 MiB each, and schema.cql
-  commitlog read DIR cells|mutations|unwanted WARMUP RUNS  read them so often; the best and the median time
+  commitlog read DIR cells|unwanted WARMUP RUNS            read them so often; how long a pass takes
   commitlog follow DIR                                     read them once as one directory; the memory it took`
 
 func main() {
