@@ -9,7 +9,7 @@ help() {
 ./do test             everything that must pass: installs what is missing, checks, unit tests, real servers
 ./do unit             the tests that need nothing but Go
 ./do lint             gofmt, go vet, staticcheck
-./do fuzz [TIME]      each fuzz target for TIME (default 60s)
+./do fuzz [TIME] [NAME]   each fuzz target, or those with NAME in their name, for TIME (default 60s) or a number of runs (10000x)
 ./do differential [ARGS]   the commit log reader against Cassandra's own, on random writes to real nodes
 ./do cluster [ARGS]   a real three-node Cassandra with CDC on this machine, until Ctrl-C
 TXT
@@ -66,21 +66,30 @@ real_parts() {
   go test -p 1 -timeout 30m -v $(go list ./... | grep -E "$real")
 }
 
+# The tests fuzz by a number of runs: when the time of -fuzztime is over, go test before Go 1.27 now and then fails with "context deadline
+# exceeded" (the coordinator sees the end of its context before that of the workers' context, https://go.dev/issue/75804).
+# For a time, that message and no other finding is the end of a run like any other.
 fuzz() {
   need_go
-  local time=${1:-60s} file pkg target
+  local time=${1:-60s} name=${2:-} file pkg target out
+  out=$(mktemp)
   for file in $(git ls-files '*_test.go' | xargs grep -l '^func Fuzz'); do
     pkg=./$(dirname "$file")
     for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
+      [[ $pkg/$target == *"$name"* ]] || continue
       say "$pkg $target"
-      go test "$pkg" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x
+      go test "$pkg" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x | tee "$out" && continue
+      grep -qx ' *context deadline exceeded' "$out" && ! grep -q 'Failing input' "$out" && continue
+      rm "$out"
+      return 1
     done
   done
+  rm "$out"
 }
 
 case "${1:-help}" in
   demo) shift; need_go; go run ./cmd/cassdelta demo "$@" ;;
-  test) start=$SECONDS; lint; unit; fuzz 1s; real_parts; say "all passed in $((SECONDS - start)) s" ;;
+  test) start=$SECONDS; lint; unit; fuzz 10000x; real_parts; say "all passed in $((SECONDS - start)) s" ;;
   unit) unit ;;
   lint) lint ;;
   fuzz) shift; fuzz "$@" ;;
