@@ -39,6 +39,13 @@ func (t *Txn) merge(iter *pebble.Iterator, from, to []byte, fn func(key, value [
 	order = order[t.o.search(order, from):]
 	stored := iter.First() // within its bounds
 	for {
+		for stored && len(t.ranges) > 0 {
+			gone := t.deleted(iter.Key())
+			if gone == nil {
+				break
+			}
+			stored = iter.SeekGE(gone.to)
+		}
 		var e *entry
 		if len(order) > 0 {
 			if e = &t.o.entries[order[0]]; bytes.Compare(t.o.keyOf(e), to) >= 0 {

@@ -25,6 +25,8 @@ type Txn struct {
 	o   *overlay
 	err error // why it cannot be used
 
+	ranges []keySpan // of DeleteRange
+
 	iter     *pebble.Iterator // made by the first scan, used again by the next
 	scanning int              // scans under way
 }
@@ -67,6 +69,15 @@ func (t *Txn) Get(key []byte) ([]byte, error) {
 
 // load reads a key from the store into the overlay.
 func (t *Txn) load(hash uint32, key []byte) (int, error) {
+	if len(t.ranges) > 0 && t.deleted(key) != nil {
+		if !t.o.fits(key, nil) {
+			t.err = fmt.Errorf("%w: %s", ErrTooLarge, t.s.dir)
+			return 0, t.err
+		}
+		index := t.o.add(hash, key)
+		t.o.entries[index].absentBelow = true
+		return index, nil
+	}
 	t.s.counts.gets++
 	value, closer, err := t.s.db.Get(key)
 	absent := errors.Is(err, pebble.ErrNotFound)
@@ -167,9 +178,14 @@ func (t *Txn) Commit(p Position) error {
 	return nil
 }
 
-// fill puts the written keys into the batch, sorted: that makes the memtable's inserts cheaper, and makes the batch the
-// same for the same transaction.
+// fill puts the written keys into the batch, behind the ranges that were removed, and sorted: that makes the memtable's
+// inserts cheaper, and makes the batch the same for the same transaction.
 func (t *Txn) fill(batch *pebble.Batch, p Position) error {
+	for i := range t.ranges {
+		if err := batch.DeleteRange(t.ranges[i].from, t.ranges[i].to, nil); err != nil {
+			return err
+		}
+	}
 	for _, index := range t.o.sorted() {
 		e := &t.o.entries[index]
 		var err error

@@ -62,7 +62,13 @@ func TestTxnReadsAsAMap(t *testing.T) {
 		model := maps.Clone(committed)
 		for range r.IntN(60) {
 			key := fmt.Sprintf("k%03d", r.IntN(200))
-			switch r.IntN(10) {
+			switch r.IntN(11) {
+			case 10:
+				to := fmt.Sprintf("k%03d", r.IntN(200))
+				if err := tx.DeleteRange([]byte(key), []byte(to)); err != nil {
+					t.Fatal(err)
+				}
+				maps.DeleteFunc(model, func(k, _ string) bool { return k >= key && k < to })
 			case 0, 1, 2:
 				value := strings.Repeat("v", r.IntN(3)) + fmt.Sprint(r.IntN(1000))
 				if r.IntN(10) == 0 {

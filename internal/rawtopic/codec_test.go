@@ -259,7 +259,7 @@ func (g generator) record() *Record {
 	case KindInit:
 		r.Init = &Init{Cluster: "Test Cluster ü", TopicID: g.id(), Partitions: g.Int32(), Version: g.Int32()}
 	case KindSchema:
-		r.Schema = &Schema{Hash: schema.Hash(g.id()), Definition: []byte(`{"table":"t"}`), AlteredAt: g.long()}
+		r.Schema = &Schema{Hash: schema.Hash(g.id()), Definition: []byte(`{"table":"t"}`), AlteredAt: g.long(), Host: g.id(), Created: g.IntN(2) == 0}
 	case KindTick:
 		r.Tick = &Tick{Watermark: g.long()}
 	case KindHeartbeat:
@@ -462,7 +462,8 @@ func native(r *Record) any {
 	case KindInit:
 		return branch("Init", m{"cluster": r.Init.Cluster, "topic_id": r.Init.TopicID[:], "partitions": r.Init.Partitions, "version": r.Init.Version})
 	case KindSchema:
-		return branch("Schema", m{"hash": r.Schema.Hash[:], "definition": string(r.Schema.Definition), "altered_at": r.Schema.AlteredAt})
+		return branch("Schema", m{"hash": r.Schema.Hash[:], "definition": string(r.Schema.Definition), "altered_at": r.Schema.AlteredAt,
+			"host": r.Schema.Host[:], "created": r.Schema.Created})
 	case KindTick:
 		return branch("Tick", m{"watermark": r.Tick.Watermark})
 	case KindHeartbeat:

@@ -107,6 +107,8 @@ func (d *Decoder) record(r *Record) {
 		s.Hash = in.fixed("Schema.hash")
 		s.Definition = in.bytes("Schema.definition")
 		s.AlteredAt = in.long("Schema.altered_at")
+		s.Host = in.fixed("Schema.host")
+		s.Created = in.bool("Schema.created")
 		r.Schema = s
 	case KindTick:
 		d.tick.Watermark = in.long("Tick.watermark")

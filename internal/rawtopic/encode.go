@@ -30,7 +30,9 @@ func Append(dst []byte, r *Record) []byte {
 	case KindSchema:
 		dst = append(dst, r.Schema.Hash[:]...)
 		dst = appendBytes(dst, r.Schema.Definition)
-		return appendLong(dst, r.Schema.AlteredAt)
+		dst = appendLong(dst, r.Schema.AlteredAt)
+		dst = append(dst, r.Schema.Host[:]...)
+		return appendBool(dst, r.Schema.Created)
 	case KindTick:
 		return appendLong(dst, r.Tick.Watermark)
 	case KindHeartbeat:

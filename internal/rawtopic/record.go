@@ -33,7 +33,8 @@ const (
 	KindAgentRetired
 )
 
-// Origin says where an update was read. It does not take part in any decision of the fold but those about parts.
+// Origin says where an update was read. It takes no part in merges: the fold looks at it to put parts together, and to tell
+// what a node wrote before it truncated a table from what it wrote after.
 type Origin struct {
 	// Host is the id of the node whose log it was.
 	Host schema.UUID
@@ -115,6 +116,11 @@ type Schema struct {
 	Definition []byte
 	// AlteredAt is schema.Table.AlteredAt, microseconds, 0 if unknown.
 	AlteredAt int64
+	// Host is the id of the node whose agent sends it.
+	Host schema.UUID
+	// Created says that the agent reads all that its node ever wrote to the table, which was created with cdc = true. False
+	// says that it does not know, or that writes are missing.
+	Created bool
 }
 
 // Tick says that all agents have sent what was written before Watermark, in microseconds since 1970.
@@ -127,19 +133,20 @@ type Heartbeat struct {
 	Time int64
 }
 
-// Truncate removes what was written to a table at or before Timestamp.
+// Truncate says that a node has truncated a table: what its log has of it at or before Origin.Position is gone, whatever
+// its write time.
 type Truncate struct {
 	Origin Origin
 	Table  schema.UUID
-	// Timestamp is in microseconds.
+	// Timestamp is when, by the node's clock, in microseconds since 1970.
 	Timestamp int64
 }
 
-// Drop says that a table is gone.
+// Drop says that a table was dropped, at Origin.Position in the log of a node.
 type Drop struct {
 	Origin Origin
 	Table  schema.UUID
-	// Timestamp is in microseconds.
+	// Timestamp is the time of the DDL statement in microseconds since 1970.
 	Timestamp int64
 }
 

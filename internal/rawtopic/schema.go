@@ -68,7 +68,9 @@ const AvroSchema = `[
    "fields": [
     {"name": "hash", "type": "Hash"},
     {"name": "definition", "doc": "JSON.", "type": "string"},
-    {"name": "altered_at", "doc": "Time of the DDL statement, microseconds since 1970; 0 if unknown.", "type": "long"}]},
+    {"name": "altered_at", "doc": "Time of the DDL statement, microseconds since 1970; 0 if unknown.", "type": "long"},
+    {"name": "host", "doc": "Id of the node whose agent sends it.", "type": "Id"},
+    {"name": "created", "doc": "The agent reads all that its node ever wrote to the table, which was created with cdc = true.", "type": "boolean"}]},
   {"type": "record", "name": "Tick", "namespace": "cassdelta.raw",
    "doc": "All agents have sent what was written before the watermark.",
    "fields": [
@@ -79,17 +81,17 @@ const AvroSchema = `[
     {"name": "host", "type": "Id"},
     {"name": "time", "doc": "Microseconds since 1970.", "type": "long"}]},
   {"type": "record", "name": "Truncate", "namespace": "cassdelta.raw",
-   "doc": "Removes what was written to the table at or before the time stamp.",
+   "doc": "A node has truncated the table: what its log has of it up to the origin is gone.",
    "fields": [
-    {"name": "origin", "type": "Origin"},
+    {"name": "origin", "doc": "Where the node's truncation takes effect in its log.", "type": "Origin"},
     {"name": "table", "type": "Id"},
-    {"name": "timestamp", "doc": "Microseconds.", "type": "long"}]},
+    {"name": "timestamp", "doc": "When, by the node's clock, microseconds since 1970.", "type": "long"}]},
   {"type": "record", "name": "Drop", "namespace": "cassdelta.raw",
-   "doc": "The table is gone.",
+   "doc": "The table was dropped.",
    "fields": [
-    {"name": "origin", "type": "Origin"},
+    {"name": "origin", "doc": "Where the node's log has it.", "type": "Origin"},
     {"name": "table", "type": "Id"},
-    {"name": "timestamp", "doc": "Microseconds.", "type": "long"}]},
+    {"name": "timestamp", "doc": "Time of the DDL statement, microseconds since 1970.", "type": "long"}]},
   {"type": "record", "name": "SeedBegin", "namespace": "cassdelta.raw",
    "doc": "Begins a snapshot of the token range (start, end] of a table.",
    "fields": [
@@ -115,7 +117,7 @@ const AvroSchema = `[
 ]`
 
 // Fingerprint is the CRC-64-AVRO of [AvroSchema]'s parsing canonical form.
-const Fingerprint uint64 = 0xa43204bf8f64c669
+const Fingerprint uint64 = 0xb6ad81a8ca8b48f4
 
 // headerLen is the length of a single-object header: C3 01 and the fingerprint.
 const headerLen = 10
