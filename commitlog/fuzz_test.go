@@ -1,11 +1,14 @@
 package commitlog
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,8 +73,17 @@ func FuzzReader(f *testing.F) {
 		f.Add(b[:min(len(b), fuzzSegment)], false, int64(fuzzSegment))
 	})
 	f.Fuzz(func(t *testing.T, b []byte, final bool, offset int64) {
+		limit := Limit{Final: final, Offset: offset}
+		file := NewReader(SegmentName(Version40, 1), bytes.NewReader(b), int64(len(b)))
+		var fromFile read
+		if taken := memoryTaken(func() { fromFile = readForm(file, limit) }); taken > 4096*uint64(len(b))+16<<20 {
+			t.Fatalf("%d bytes took %d bytes of memory", len(b), taken)
+		}
+		if found := readForm(NewBytesReader(SegmentName(Version40, 1), b), limit); !reflect.DeepEqual(found, fromFile) {
+			t.Fatalf("read from memory it is %+v, from a file %+v", found, fromFile)
+		}
 		r := NewBytesReader(SegmentName(Version40, 1), b)
-		r.Extend(int64(len(b)), Limit{Final: final, Offset: offset})
+		r.Extend(int64(len(b)), limit)
 		last := int64(-1)
 		for n := 0; ; n++ {
 			payload, pos, err := r.Next()
@@ -128,6 +140,15 @@ func fuzzTable(tb testing.TB) *schema.Table {
 	return t
 }
 
+// memoryTaken is the memory in bytes that do takes, what it gives back included.
+func memoryTaken(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
 // FuzzDecode decodes arbitrary bytes as a mutation of a table that is known. Whatever they are, the decoder answers with
 // one of its errors or a mutation, and takes no more memory than a multiple of the input.
 func FuzzDecode(f *testing.F) {
@@ -158,18 +179,17 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte, version int32) {
 		d := NewDecoder(catalog, nil)
 		var m Mutation
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		err := d.Decode(Version(version), payload, Position{1, 1}, &m)
-		if err != nil {
+		taken := memoryTaken(func() {
+			if err := d.Decode(Version(version), payload, Position{1, 1}, &m); err == nil {
+				return
+			}
 			if at := d.Resync(Version(version), payload, 17, &m); at >= len(payload) {
 				t.Fatalf("went on at %d of %d bytes", at, len(payload))
 			}
-		}
-		runtime.ReadMemStats(&after)
+		})
 		// A byte of input can stand for a cell, and each slice that grows is counted at all its sizes.
-		if grown := after.TotalAlloc - before.TotalAlloc; grown > uint64(len(payload))*4096+1<<20 {
-			t.Fatalf("%d bytes of input took %d bytes of memory", len(payload), grown)
+		if taken > uint64(len(payload))*4096+1<<20 {
+			t.Fatalf("%d bytes of input took %d bytes of memory", len(payload), taken)
 		}
 		cells := 0
 		for _, u := range m.Updates {
@@ -197,8 +217,22 @@ func FuzzDescriptor(f *testing.F) {
 		f.Add(buildHeader(v, 1795414250152))
 	}
 	f.Add(buildHeaderWith(Version40, 1, `{"compressionClass":"LZ4Compressor","compressionParameters":{"a":"b"}}`))
+	recordedSegments(f, func(_ string, b []byte) { f.Add(b[:min(len(b), 2*usualHeaderLen)]) })
+	for _, name := range formRecordings {
+		for _, form := range recordedForms(f, name, recording.FinalMoment) {
+			f.Add(form.b[:2*usualHeaderLen])
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		desc, err := NewBytesReader("", b).Header()
+		var desc Descriptor
+		var err error
+		taken := memoryTaken(func() { desc, err = NewBytesReader("", b).Header() })
+		if taken > 64*uint64(len(b))+1<<16 {
+			t.Fatalf("%d bytes took %d bytes of memory", len(b), taken)
+		}
+		if err == nil && (desc.Length < headerMin || desc.Length > len(b)) {
+			t.Fatalf("a header of %d bytes in %d", desc.Length, len(b))
+		}
 		if unsupported := (*UnsupportedError)(nil); err != nil && !errors.As(err, &unsupported) {
 			return
 		}
@@ -213,8 +247,29 @@ func FuzzIndex(f *testing.F) {
 	for _, s := range []string{"", "0", "1048576", "4096\nCOMPLETED", "4096\nCOMP", "-1", "99999999999999999999"} {
 		f.Add([]byte(s))
 	}
+	for _, name := range slices.Concat(recordings, formRecordings) {
+		dir := f.TempDir()
+		if err := openRecording(f, name).Unpack("node1", recording.FinalMoment, dir); err != nil {
+			f.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.idx"))
+		if err != nil || len(files) == 0 {
+			f.Fatalf("%s has no index files: %v", name, err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(b)
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		x, ok := ParseIndex(b)
+		var x Index
+		var ok bool
+		if taken := memoryTaken(func() { x, ok = ParseIndex(b) }); taken > 4*uint64(len(b))+1<<16 {
+			t.Fatalf("%d bytes took %d bytes of memory", len(b), taken)
+		}
 		if ok && x.Offset < 0 {
 			t.Fatalf("offset %d of %q", x.Offset, b)
 		}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -233,16 +234,41 @@ func FuzzValidate(f *testing.F) {
 	seedValues(f)
 	f.Fuzz(func(t *testing.T, kind byte, value []byte) {
 		typ := valueTypes[int(kind)%len(valueTypes)]
-		if typ.Validate(value) != nil {
+		valid := typ.Validate(value) == nil
+		var decoded any
+		var decodeErr, jsonErr error
+		taken := memoryTaken(func() {
+			decoded, decodeErr = typ.Decode(value)
+			_, jsonErr = typ.AppendJSON(nil, value)
+		})
+		if taken > 256*uint64(len(value))+1<<16 {
+			t.Errorf("%s: %d bytes took %d bytes of memory", typ.CQL(), len(value), taken)
+		}
+		if decodeErr == nil && decoded == nil {
+			t.Errorf("%s %x is decoded to null", typ.CQL(), value)
+		}
+		if !valid {
 			return
 		}
-		if _, err := typ.AppendJSON(nil, value); err != nil && len(value) <= maxAvroNumber {
-			t.Errorf("%s %x is valid but has no JSON text: %v", typ.CQL(), value, err)
+		if decodeErr != nil {
+			t.Errorf("%s %x is valid but cannot be decoded: %v", typ.CQL(), value, decodeErr)
+		}
+		if jsonErr != nil && len(value) <= maxAvroNumber {
+			t.Errorf("%s %x is valid but has no JSON text: %v", typ.CQL(), value, jsonErr)
 		}
 		if _, err := typ.AppendComparable(nil, value, false); err != nil && typ.Kind != KindDuration && len(value) <= maxComparableNumber {
 			t.Errorf("%s %x is valid but has no comparable form: %v", typ.CQL(), value, err)
 		}
 	})
+}
+
+// memoryTaken is the memory in bytes that do takes, what it gives back included.
+func memoryTaken(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }
 
 func FuzzJSON(f *testing.F) {
