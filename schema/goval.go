@@ -33,7 +33,7 @@ type Field struct {
 // custom types, tuples and user types, for which no bytes mean something.
 //
 //	ascii, text        string; the bytes as they are, even if they are no UTF-8
-//	blob, custom type  []byte, a copy
+//	blob, custom type  []byte, a copy; of LexicalUUIDType [UUID]
 //	boolean            bool
 //	tinyint, smallint, int, bigint: int8, int16, int32, int64
 //	counter            int64, the total
@@ -61,6 +61,10 @@ func (t *Type) decode(value []byte, depth int) (any, error) {
 		return nil, nil
 	case t.Native():
 		return t.decodeNative(value)
+	case t.lexicalUUID() && len(value) == 16:
+		return UUID(value), nil
+	case t.lexicalUUID() && len(value) == 0:
+		return Empty{}, nil
 	case t.Kind == KindCustom:
 		return slices.Clone(value), nil
 	case len(value) == 0 && t.Kind != KindTuple && t.Kind != KindUDT:

@@ -45,6 +45,8 @@ func TestDecode(t *testing.T) {
 		{"inet", "00000000000000000000ffffc0000201", netip.MustParseAddr("::ffff:192.0.2.1")},
 		{"uuid", "000102030405060708090a0b0c0d0e0f", UUID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}},
 		{"'some.Type'", "0102", []byte{1, 2}},
+		{"'org.apache.cassandra.db.marshal.LexicalUUIDType'", "000102030405060708090a0b0c0d0e0f", UUID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}},
+		{"'org.apache.cassandra.db.marshal.LexicalUUIDType'", "", Empty{}},
 		{"list<int>", "00000000", []any{}},
 		{"list<int>", "", Empty{}},
 		{"set<int>", "000000020000000400000001" + "00000000", []any{int32(1), Empty{}}},
@@ -147,11 +149,24 @@ func FuzzNested(f *testing.F) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		f.Add(seed, randomNested(r, fuzzType(f, r)))
 	}
+	for i, v := range recordedNested(f, "nested.txt") {
+		if len(v.value) < 500 && i%20 == 0 {
+			f.Add(uint64(i), v.value)
+		}
+	}
 	f.Fuzz(func(t *testing.T, seed uint64, value []byte) {
 		typ := fuzzType(t, rand.New(rand.NewPCG(seed, 0)))
 		valid := typ.Validate(value) == nil
-		out, jsonErr := typ.AppendJSON([]byte("["), value)
-		decoded, decodeErr := typ.Decode(value)
+		var out []byte
+		var decoded any
+		var jsonErr, decodeErr error
+		taken := memoryTaken(func() {
+			out, jsonErr = typ.AppendJSON([]byte("["), value)
+			decoded, decodeErr = typ.Decode(value)
+		})
+		if taken > 100_000*uint64(len(value)+1) {
+			t.Errorf("%s: %d bytes took %d bytes of memory", typ.CQL(), len(value), taken)
+		}
 		if valid && (jsonErr != nil || decodeErr != nil) && len(value) <= maxAvroNumber {
 			t.Errorf("%s %x is valid, but: %v, %v", typ.CQL(), value, jsonErr, decodeErr)
 		}

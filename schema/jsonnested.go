@@ -22,6 +22,8 @@ func (t *Type) appendJSON(dst, value []byte, n nesting) ([]byte, error) {
 	switch {
 	case value == nil:
 		return append(dst, "null"...), nil
+	case t.lexicalUUID() && (len(value) == 0 || len(value) == 16):
+		return nativeTypes["uuid"].appendNativeJSON(dst, value)
 	case t.Kind == KindCustom:
 		return appendJSONHex(dst, value), nil
 	case t.Kind == KindCounter:

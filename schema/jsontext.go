@@ -29,7 +29,7 @@ import (
 //	list, set, tuple, vector: [1, null]
 //	map               {"1": "one"}: a key whose text is no string becomes one
 //	user type         {"street": "Main St", "\"Zip\"": null} with all fields; names with capitals are in quotes of their own
-//	custom type       as blob
+//	custom type       as blob; LexicalUUIDType as uuid
 //
 // Some values that Cassandra stores it cannot print, or not tell apart: text that is not quite UTF-8 (each wrong byte is
 // U+FFFD here), a time that is negative or more than a day, a duration of the least numbers, a boolean of no bytes, a

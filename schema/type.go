@@ -1,11 +1,13 @@
 package schema
 
+import "strings"
+
 // Kind is the family of a CQL type.
 type Kind uint8
 
 // The native types stand between KindCustom and KindList: see [Type.Native].
 const (
-	KindCustom Kind = iota // a class name we do not know; values are raw bytes
+	KindCustom Kind = iota // a class name that CQL has no name for; values are raw bytes
 	KindASCII
 	KindBigint
 	KindBlob
@@ -80,6 +82,19 @@ func (t *Type) FixedLength() int {
 		if n := t.Elems[0].FixedLength(); n >= 0 {
 			return n * t.Dimension
 		}
+	case KindCustom:
+		if t.lexicalUUID() {
+			return 16
+		}
 	}
 	return -1
+}
+
+// marshalPackage is what Cassandra puts before the name of a class of types that has none.
+const marshalPackage = "org.apache.cassandra.db.marshal."
+
+// lexicalUUID reports whether the type is Cassandra's own LexicalUUIDType: of those that CQL can name by their class only, it
+// is the one with values of a fixed length, and with a text.
+func (t *Type) lexicalUUID() bool {
+	return t.Kind == KindCustom && strings.TrimPrefix(t.Name, marshalPackage) == "LexicalUUIDType"
 }

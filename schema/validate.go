@@ -8,7 +8,8 @@ import (
 // Validate checks that Cassandra would accept value as a value of this type: its length, what its bytes must be, and so
 // of all values in it. A nil value is null and fine, but within a collection or a vector. The empty value is fine for all
 // types but date, duration, smallint, time, tinyint, list and vector; of sets and maps Cassandra 5.0 refuses it, 4.0 and
-// 4.1 do not. A counter is a counter cell's context or 8 bytes. Of custom types everything is fine.
+// 4.1 do not. A counter is a counter cell's context or 8 bytes. Of custom types everything is
+// fine, but of LexicalUUIDType what is of no UUID.
 // Source: TypeSerializer.validate of each type.
 //
 // A few values that Cassandra accepts mean nothing: see [Type.AppendJSON] for what is made of them.
@@ -17,7 +18,12 @@ func (t *Type) Validate(value []byte) error { return t.validate(value, 0) }
 // validate is Validate for a value within depth others.
 func (t *Type) validate(value []byte, depth int) error {
 	switch {
-	case value == nil, t.Kind == KindCustom:
+	case value == nil:
+		return nil
+	case t.Kind == KindCustom:
+		if n := len(value); t.lexicalUUID() && n != 0 && n != 16 {
+			return t.badLength(value, "16")
+		}
 		return nil
 	case t.Kind == KindCounter:
 		if len(value) == 0 {
