@@ -50,7 +50,7 @@ type TailConfig struct {
 	// SettleTime is how long a later segment must have shown data before a segment whose index lacks COMPLETED is taken
 	// for left behind by a crash and read to its end; 0 means 30 seconds.
 	SettleTime time.Duration
-	// Now is the clock of SettleTime; nil means time.Now.
+	// Now is the clock of SettleTime and of [Tail.Seen]; nil means time.Now.
 	Now func() time.Time
 	// Notice is called with what is worth a log line but stops nothing: a [*ForeignFileError] once per foreign name, and
 	// a failure to watch the directory, which leaves polling. nil ignores it. It is called from NewTail, Poll and Next.
@@ -132,6 +132,10 @@ type Tail struct {
 	at       int
 	yielded  bool
 	prepared bool // order[at] was looked at in this walk
+	// started is when it began; blind says that it may pass what was flushed by then.
+	started time.Time
+	blind   bool
+	seen    time.Time
 
 	spare *Reader // of the segment closed last, for the next one
 }
@@ -219,6 +223,7 @@ func NewTail(c TailConfig) (*Tail, error) {
 func (t *Tail) Poll() (item Item, ok bool, err error) {
 	for {
 		if t.at < 0 {
+			t.started, t.blind = t.c.Now(), false
 			if err := t.scan(); err != nil {
 				return Item{}, false, err
 			}
@@ -239,6 +244,9 @@ func (t *Tail) Poll() (item Item, ok bool, err error) {
 			return item, true, nil
 		}
 		t.at = -1
+		if !t.blind && !t.settling {
+			t.seen = t.started
+		}
 		if !t.yielded {
 			return Item{}, false, nil
 		}
@@ -303,6 +311,11 @@ func (t *Tail) Stats() TailStats {
 // Settling reports whether the last Poll ended at a segment that a crash seems to have left behind, and that waits for
 // the SettleTime; later segments have data. A caller that stops at the end of the directory waits for it.
 func (t *Tail) Settling() bool { return t.settling }
+
+// Seen is a time up to which the node's log was yielded: all that its node had flushed to the directory by then came out
+// of Poll before its last call. It goes on while the node writes, and while it does not; not while a segment waits for
+// the SettleTime. It is zero until the directory was walked through once.
+func (t *Tail) Seen() time.Time { return t.seen }
 
 // Close releases the files and the watch. It does not delete anything.
 func (t *Tail) Close() error {
@@ -561,6 +574,7 @@ func (t *Tail) readIndex(s *tailSegment) (Index, error) {
 	}
 	s.indexed = true
 	if !ok {
+		t.blind = true // what it said, and will say, is not known now
 		return Index{}, nil
 	}
 	s.synced = true

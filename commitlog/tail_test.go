@@ -31,8 +31,10 @@ import (
 //	tail [mode=live] [static] [after=ID:OFFSET]    start a tail
 //	advance DURATION      the clock goes on
 //	poll                  everything that the tail yields now
+//	next                  one item
+//	seen                  up to when the log was yielded, since the start
 //
-// and poll prints what it yields.
+// and these three print what they find.
 func TestTail(t *testing.T) {
 	runTextFile(t, "testdata/tail.txt", func(t *testing.T, c textCase) string {
 		n := newTestNode(t)
@@ -57,7 +59,7 @@ type testNode struct {
 }
 
 func newTestNode(t *testing.T) *testNode {
-	n := &testNode{t: t, dir: t.TempDir(), segments: map[int64]*builder{}, finished: map[int64]bool{}, now: time.Unix(1700000000, 0)}
+	n := &testNode{t: t, dir: t.TempDir(), segments: map[int64]*builder{}, finished: map[int64]bool{}, now: testStart}
 	t.Cleanup(func() {
 		if n.tail != nil {
 			n.tail.Close()
@@ -67,6 +69,8 @@ func newTestNode(t *testing.T) *testNode {
 }
 
 const testSegmentSize = 400
+
+var testStart = time.Unix(1700000000, 0)
 
 func (n *testNode) log(id int64) string { return filepath.Join(n.dir, SegmentName(7, id)) }
 func (n *testNode) idx(id int64) string { return filepath.Join(n.dir, IndexName(7, id)) }
@@ -163,6 +167,20 @@ func (n *testNode) do(line string) error {
 		return n.start(words[1:])
 	case "poll":
 		n.poll()
+		return nil
+	case "next":
+		item, ok, err := n.tail.Poll()
+		if !ok || err != nil {
+			return fmt.Errorf("found %v, %v", ok, err)
+		}
+		fmt.Fprintf(&n.out, "next\n  %s\n", n.describe(item))
+		return nil
+	case "seen":
+		if seen := n.tail.Seen(); seen.IsZero() {
+			fmt.Fprintf(&n.out, "seen nothing\n")
+		} else {
+			fmt.Fprintf(&n.out, "seen %v\n", seen.Sub(testStart))
+		}
 		return nil
 	}
 	return fmt.Errorf("unknown command")

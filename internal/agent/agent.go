@@ -24,14 +24,15 @@
 //
 // # Goroutines
 //
-// Run's own reads and produces. The Kafka client's calls the promises, which only do accounts (type ledger). One more,
-// the keeper, stores the position, removes segments and measures.
+// Run's own reads and produces. The Kafka client's calls the promises, which only do accounts (type ledger). Two more: the
+// keeper stores the position, removes segments and measures; the heart says how far the agent is.
 package agent
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,7 +63,8 @@ type Config struct {
 
 	// CDCRawDirectory is cdc_raw_directory of the node's cassandra.yaml.
 	CDCRawDirectory string
-	// Copy says that no node writes to the directory any more: see [commitlog.TailConfig.Static].
+	// Copy says that no node writes to the directory any more: see [commitlog.TailConfig.Static]. There are no heartbeats
+	// then: nobody knows what time it was.
 	Copy bool
 	// Mode says how far a segment is read that the node is still writing.
 	Mode commitlog.Mode
@@ -101,6 +103,8 @@ type bounds struct {
 	stop time.Duration
 	// keep is the time between two looks of the keeper.
 	keep time.Duration
+	// beat is the time between two heartbeats.
+	beat time.Duration
 	// flight bounds the records that are not acknowledged.
 	flight flightBounds
 	schema schemaBounds
@@ -110,6 +114,7 @@ var defaultBounds = bounds{
 	start:  30 * time.Second,
 	stop:   10 * time.Second,
 	keep:   time.Second,
+	beat:   5 * time.Second,
 	flight: flightBounds{bytes: 64 << 20, records: 1 << 16},
 	schema: schemaBounds{read: 10 * time.Second, backoff: 500 * time.Millisecond, patience: time.Minute},
 }
@@ -210,12 +215,20 @@ func (a *Agent) run(parent context.Context) error {
 			fail(err)
 		}
 	}()
+	var beating sync.WaitGroup
+	stopBeating := make(chan struct{})
+	if !a.c.Copy {
+		h := newHeart(a.c, client, ledger, a.metrics, a.log, a.bounds.beat)
+		beating.Go(func() { h.run(stopBeating) })
+	}
 	a.log.Info("reading", zap.String("directory", a.c.CDCRawDirectory), zap.Stringer("host", a.c.Host),
 		zap.Int64("segment", state.stored.Segment), zap.Int64("offset", state.stored.Offset))
 	err = a.read(ctx, state.stored, ledger, publisher)
 	if err == nil {
 		err = publisher.flush(ctx)
 	}
+	close(stopBeating)
+	beating.Wait()
 	publisher.stop(a.bounds.stop)
 	close(stopKeeping)
 	<-keeping
@@ -241,11 +254,16 @@ func (a *Agent) read(ctx context.Context, stored stored, ledger *ledger, publish
 		return err
 	}
 	defer tail.Close()
+	var seen time.Time
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		item, ok, err := tail.Poll()
+		if at := tail.Seen(); at != seen {
+			seen = at
+			ledger.mark(at) // before the item, which came out later
+		}
 		switch {
 		case err != nil:
 			return err

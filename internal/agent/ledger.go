@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"cassdelta/commitlog"
 )
@@ -37,6 +38,12 @@ type ledger struct {
 	bytes, records int
 	// acknowledged counts the records that were acknowledged.
 	acknowledged uint64
+
+	// publishedAt is a time at which the node had flushed nothing that is not acknowledged. It becomes markedAt, unless that
+	// is zero, when the entries before number marked have left the queue.
+	publishedAt time.Time
+	markedAt    time.Time
+	marked      uint64
 }
 
 // segment names a segment's files.
@@ -122,6 +129,24 @@ func (l *ledger) advance(p commitlog.Position) {
 	}
 }
 
+// mark says that all that the node had flushed at a time was read, and that the ledger has it. Of marks that come while
+// one is waiting for acknowledgements none is kept: another comes after it.
+func (l *ledger) mark(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.markedAt.IsZero() {
+		l.markedAt, l.marked = at, l.next
+		l.settle()
+	}
+}
+
+// published gives a time at which the node had flushed nothing that is not acknowledged now, zero if none is known.
+func (l *ledger) published() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.publishedAt
+}
+
 // acquire waits until another record of so many bytes may be in flight, and adds it to an entry.
 func (l *ledger) acquire(ctx context.Context, n uint64, bytes int) error {
 	for {
@@ -183,6 +208,9 @@ func (l *ledger) settle() {
 		case l.ended <- struct{}{}:
 		default:
 		}
+	}
+	if l.head >= l.marked && !l.markedAt.IsZero() {
+		l.publishedAt, l.markedAt = l.markedAt, time.Time{}
 	}
 }
 

@@ -26,6 +26,8 @@ type metrics struct {
 	flightBytes   prometheus.Gauge
 	lag           prometheus.Gauge
 	directory     prometheus.Gauge
+	published     prometheus.Gauge
+	heartbeats    prometheus.Counter
 }
 
 // newMetrics registers the metrics, nowhere if r is nil.
@@ -64,6 +66,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		flightBytes:    gauge("in_flight_bytes", "Bytes of records that Kafka has not acknowledged."),
 		lag:            gauge("lag_bytes", "Bytes that the node has flushed to cdc_raw and that are not acknowledged."),
 		directory:      gauge("cdc_raw_bytes", "Bytes of the segments in cdc_raw; at cdc_total_space the node blocks writes or drops segments."),
+		published:      gauge("published_time_seconds", "Time, in seconds since 1970, at which the node had flushed nothing that is not acknowledged now; 0 if none is known."),
+		heartbeats:     counter("heartbeats_total", "Heartbeats acknowledged by Kafka."),
 	}
 	if r == nil {
 		return m, nil

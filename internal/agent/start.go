@@ -71,7 +71,7 @@ func (a *Agent) openKafka(ctx context.Context) (*kgo.Client, error) {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// The ledger bounds what is buffered, in a way that a stop can interrupt.
-		kgo.MaxBufferedRecords(a.bounds.flight.records+int(a.c.RawPartitions)+1),
+		kgo.MaxBufferedRecords(a.bounds.flight.records+int(a.c.RawPartitions)+2),
 		kgo.ProducerOnDataLossDetected(func(topic string, partition int32) {
 			a.log.Error("Kafka has lost acknowledged records (unclean leader election?); the copies of other replicas may make up for them",
 				zap.String("topic", topic), zap.Int32("partition", partition))
@@ -96,6 +96,11 @@ func (a *Agent) setUpKafka(ctx context.Context, client *kgo.Client) error {
 	id, err := rawtopic.EnsureTopic(ctx, client, a.c.RawTopic, a.c.RawPartitions, a.c.Replication)
 	if err != nil {
 		return err
+	}
+	if !a.c.Copy {
+		if err := rawtopic.EnsureHeartbeatTopic(ctx, client, a.c.RawTopic, a.c.Replication); err != nil {
+			return err
+		}
 	}
 	if err := rawtopic.EnsureDeadLetterTopic(ctx, client, a.c.DeadLetterTopic, a.c.Replication); err != nil {
 		return err

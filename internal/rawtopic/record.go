@@ -123,13 +123,14 @@ type Schema struct {
 	Created bool
 }
 
-// Tick says that all agents have sent what was written before Watermark, in microseconds since 1970.
+// Tick says that time has come to Watermark, in microseconds since 1970: what expires by then does.
 type Tick struct{ Watermark int64 }
 
-// Heartbeat says that an agent has sent, and Kafka has acknowledged, all that was written to its node before Time.
+// Heartbeat says that Kafka has acknowledged all that a node had flushed to its log at Time. It is in the topic
+// [HeartbeatTopic], with the host id's text as its key.
 type Heartbeat struct {
 	Host schema.UUID
-	// Time is in microseconds since 1970.
+	// Time is in microseconds since 1970, by the clock of the agent. 0: the agent does not know yet.
 	Time int64
 }
 

@@ -72,14 +72,14 @@ const AvroSchema = `[
     {"name": "host", "doc": "Id of the node whose agent sends it.", "type": "Id"},
     {"name": "created", "doc": "The agent reads all that its node ever wrote to the table, which was created with cdc = true.", "type": "boolean"}]},
   {"type": "record", "name": "Tick", "namespace": "cassdelta.raw",
-   "doc": "All agents have sent what was written before the watermark.",
+   "doc": "Time has come to the watermark: what expires by then does.",
    "fields": [
     {"name": "watermark", "doc": "Microseconds since 1970.", "type": "long"}]},
   {"type": "record", "name": "Heartbeat", "namespace": "cassdelta.raw",
-   "doc": "An agent has sent, and Kafka has acknowledged, what was written to its node before the time.",
+   "doc": "Kafka has acknowledged what the node had flushed to its log at the time. In a topic of its own.",
    "fields": [
     {"name": "host", "type": "Id"},
-    {"name": "time", "doc": "Microseconds since 1970.", "type": "long"}]},
+    {"name": "time", "doc": "Microseconds since 1970; 0 if the agent does not know yet.", "type": "long"}]},
   {"type": "record", "name": "Truncate", "namespace": "cassdelta.raw",
    "doc": "A node has truncated the table: what its log has of it up to the origin is gone.",
    "fields": [

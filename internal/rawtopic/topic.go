@@ -51,6 +51,27 @@ func EnsureTopic(ctx context.Context, cl *kgo.Client, name string, partitions in
 	return schema.UUID(id), nil
 }
 
+// HeartbeatTopic is the name of the topic with the heartbeats of the agents that write to a raw topic.
+func HeartbeatTopic(rawTopic string) string { return rawTopic + ".heartbeats" }
+
+// EnsureHeartbeatTopic creates the topic of the heartbeats unless it exists: one partition, of which Kafka keeps the last
+// record of each host, and for a week at most. The brokers set the time of records. Segments are small, so that it is read
+// from its start in no time.
+func EnsureHeartbeatTopic(ctx context.Context, cl *kgo.Client, rawTopic string, replication int16) error {
+	name := HeartbeatTopic(rawTopic)
+	_, n, err := topic.Ensure(ctx, cl, name, 1, replication, map[string]*string{
+		"cleanup.policy":         kadm.StringPtr("compact,delete"),
+		"retention.ms":           kadm.StringPtr("604800000"),
+		"segment.ms":             kadm.StringPtr("3600000"),
+		"segment.bytes":          kadm.StringPtr("1048576"),
+		"message.timestamp.type": kadm.StringPtr("LogAppendTime"),
+	})
+	if err == nil && n != 1 {
+		err = &TopicError{Topic: name, Partition: -1, Reason: fmt.Sprintf("expected 1 partition, found %d; delete it, it is made again", n)}
+	}
+	return err
+}
+
 // EnsureDeadLetterTopic creates the topic for what could not be decoded unless it exists, with one partition.
 func EnsureDeadLetterTopic(ctx context.Context, cl *kgo.Client, name string, replication int16) error {
 	_, _, err := topic.Ensure(ctx, cl, name, 1, replication, map[string]*string{"cleanup.policy": kadm.StringPtr("delete")})
