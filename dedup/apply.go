@@ -129,7 +129,8 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	}
 	beaten := w.merged.merge(w.table, &w.old, &w.in, cover, f.now())
 	w.beaten = w.beaten || beaten
-	ch := compare(w.table, &w.old, &w.merged, max(cover.Timestamp, w.old.deletion.Timestamp, w.in.deletion.Timestamp))
+	ch := compare(w.table, &w.old, &w.merged, max(cover.Timestamp, w.old.deletion.Timestamp, w.in.deletion.Timestamp), w.columns)
+	w.columns = ch.columns
 	switch {
 	case ch.event():
 		err = f.emitChange(&ch, static)

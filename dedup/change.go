@@ -16,6 +16,8 @@ type change struct {
 	// time of the expiry.
 	timestamp int64
 	reason    Reason
+	// columns are the ids of the columns with a cell in the difference, in their order.
+	columns []uint32
 }
 
 // event reports whether the change makes an event.
@@ -33,9 +35,10 @@ func (c *change) op() Op {
 
 // compare finds the change from the row before to the row after, rows of t. Active is the newest deletion over the row:
 // what is gone without a tombstone of its own was deleted by it, or by a deletion of the elements of its column. A
-// difference that consists of nothing but losses to expiry has the reason ReasonTTL.
-func compare(t *table, before, after *row, active int64) change {
-	ch := change{timestamp: commitlog.NoTimestamp, reason: ReasonMutation}
+// difference that consists of nothing but losses to expiry has the reason ReasonTTL. The change's columns use the array of
+// columns.
+func compare(t *table, before, after *row, active int64, columns []uint32) change {
+	ch := change{timestamp: commitlog.NoTimestamp, reason: ReasonMutation, columns: columns[:0]}
 	written := int64(commitlog.NoTimestamp) // the newest write time of what was not lost to expiry
 	expired := int64(commitlog.NoTimestamp) // the newest second of expiry
 	had, has := before.liveness.alive(), after.liveness.alive()
@@ -63,23 +66,27 @@ func compare(t *table, before, after *row, active int64) change {
 		}
 		had, has := old != nil && old.alive(), now != nil && now.alive()
 		ch.before, ch.after = ch.before || had, ch.after || has
+		if !had && !has || had && has && old.same(now) {
+			continue
+		}
+		ch.altered = true
+		place := now
+		if !has {
+			place = old
+		}
+		if n := len(ch.columns); n == 0 || ch.columns[n-1] != place.id {
+			ch.columns = append(ch.columns, place.id)
+		}
 		switch {
-		case has && (!had || old.timestamp != now.timestamp || old.local != now.local || !bytes.Equal(old.value, now.value) ||
-			now.path != nil && !bytes.Equal(old.path, now.path)):
-			ch.altered = true
+		case has:
 			written = max(written, now.timestamp)
-		case !had || has:
 		case now == nil:
-			ch.altered = true
 			written = max(written, active, after.elementsDeleted(old.id))
 		case now.kind == cellExpired:
-			ch.altered = true
 			expired = max(expired, now.local)
 		case now.isExpiryOf(old):
-			ch.altered = true
 			expired = max(expired, old.local)
 		default: // a tombstone, newer than all deletions
-			ch.altered = true
 			written = max(written, now.timestamp)
 		}
 	}
@@ -88,6 +95,11 @@ func compare(t *table, before, after *row, active int64) change {
 		ch.timestamp, ch.reason = expired*microseconds, ReasonTTL
 	}
 	return ch
+}
+
+// same reports whether two live cells of one place are the same to a reader.
+func (c *cell) same(d *cell) bool {
+	return c.timestamp == d.timestamp && c.local == d.local && bytes.Equal(c.value, d.value) && (c.path == nil || bytes.Equal(c.path, d.path))
 }
 
 // elementsDeleted is the write time of the deletion of a column's elements, NoTimestamp if there is none.

@@ -108,7 +108,8 @@ func (f *Fold) cover(key, value []byte, static bool) error {
 	}
 	w.in.reset()
 	w.merged.merge(w.table, &w.old, &w.in, deletion, f.now())
-	ch := compare(w.table, &w.old, &w.merged, max(deletion.Timestamp, w.old.deletion.Timestamp))
+	ch := compare(w.table, &w.old, &w.merged, max(deletion.Timestamp, w.old.deletion.Timestamp), w.columns)
+	w.columns = ch.columns
 	if !ch.event() {
 		return nil
 	}

@@ -32,6 +32,8 @@ type work struct {
 	before, after   [][]byte
 	values          []byte               // of multi-cell columns in before and after
 	cells           []schema.ElementCell // of one of them
+	columns         []uint32             // of a change
+	changed         []int                // of an event
 	event           Event
 
 	key1, key2, rowKey []byte

@@ -48,6 +48,10 @@ type Event struct {
 	// value that the frozen one would have. A row image has no statics and a static image nothing
 	// else. Before of a deletion of a row never seen has all columns null: the event's key is all that is known.
 	Before, After [][]byte
+	// Changed are the columns with a cell that the change wrote, deleted or let expire, by their index in Table.Columns, in
+	// order: of a new row those that it has, of one that is gone those that it had. A cell that was written with the value
+	// that it had is among them. Empty if the change is of the liveness alone.
+	Changed []int
 	// Timestamp is the write time of the change in microseconds: the newest among what changed the row. If Reason is
 	// ReasonTTL it is the second of the expiry.
 	Timestamp int64

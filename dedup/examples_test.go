@@ -32,6 +32,7 @@ var update = flag.Bool("update", false, "write what the examples in testdata/fol
 //	                                          columns alone, those of the row
 //	tick SECOND                               time comes up to a second
 //	again                                     the record above, another copy of it
+//	show changed                              from here on, events have the columns that changed at their end
 //
 // Values within values are written [a,b] for lists, sets and vectors, {key:value} for maps and user types, (a,b) for tuples.
 // A column that is not frozen is written as a whole, which is a deletion a microsecond before and the elements, or by
@@ -118,6 +119,9 @@ func runExample(t *testing.T, file, text string) string {
 func (x *example) record(command string) (*rawtopic.Record, error) {
 	verb, rest, _ := strings.Cut(strings.TrimSpace(command), " ")
 	switch verb {
+	case "show":
+		x.showChanged = rest == "changed"
+		return nil, nil
 	case "again":
 		return x.last, nil
 	case "tick":

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +29,8 @@ type harness struct {
 	// events are those emitted, and indexes and offsets where.
 	events []string
 	places []string
+	// showChanged adds to the text of an event which columns changed.
+	showChanged bool
 }
 
 func newHarness(t testing.TB) *harness {
@@ -70,9 +73,39 @@ func (h *harness) try(rec *rawtopic.Record) error {
 }
 
 func (h *harness) emit(e *Event) error {
-	h.events = append(h.events, eventText(e))
+	checkChanged(h.t, e)
+	text := eventText(e)
+	if h.showChanged {
+		var names []string
+		for _, i := range e.Changed {
+			names = append(names, e.Table.Columns[i].Name)
+		}
+		text += fmt.Sprintf(" changed %v", names)
+	}
+	h.events = append(h.events, text)
 	h.places = append(h.places, fmt.Sprintf("%d+%d", e.RawOffset, e.Index))
 	return nil
+}
+
+// checkChanged holds Changed of an event to its images: all columns whose value is another, none that has none in either.
+func checkChanged(t testing.TB, e *Event) {
+	t.Helper()
+	if !slices.IsSorted(e.Changed) {
+		t.Errorf("%s: changed %v are not in order", eventText(e), e.Changed)
+	}
+	for i, c := range e.Table.Columns {
+		var before, after []byte
+		if e.Before != nil {
+			before = e.Before[i]
+		}
+		if e.After != nil {
+			after = e.After[i]
+		}
+		differs := (before == nil) != (after == nil) || !bytes.Equal(before, after)
+		if _, changed := slices.BinarySearch(e.Changed, i); differs && !changed || changed && before == nil && after == nil {
+			t.Errorf("%s: changed %v is wrong about column %s", eventText(e), e.Changed, c.Name)
+		}
+	}
 }
 
 // take returns the events since the last call.

@@ -3,6 +3,7 @@ package dedup
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"cassdelta/schema"
 )
@@ -20,6 +21,14 @@ func (f *Fold) emitChange(ch *change, static bool) error {
 		return err
 	}
 	e.Op, e.Reason, e.Timestamp = ch.op(), ch.reason, ch.timestamp
+	w.changed = w.changed[:0]
+	for _, id := range ch.columns {
+		if at := w.table.columns[id].index; at >= 0 {
+			w.changed = append(w.changed, at)
+		}
+	}
+	slices.Sort(w.changed)
+	e.Changed = w.changed
 	if ch.before {
 		if w.before, err = w.appendImage(w.before[:0], &w.old); err != nil {
 			return f.stored(w.rowKey, err)

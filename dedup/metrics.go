@@ -33,6 +33,7 @@ type metrics struct {
 	records      prometheus.Counter
 	folded       *prometheus.CounterVec // by result
 	events       *prometheus.CounterVec // by table, op
+	left         prometheus.Counter
 	deadLetters  *prometheus.CounterVec // by reason
 	transactions *prometheus.CounterVec // by outcome
 	replayed     prometheus.Counter
@@ -57,6 +58,10 @@ func newMetrics() *metrics {
 			Name: "cassdelta_dedup_events_total",
 			Help: "Events committed to the clean topics.",
 		}, []string{"table", "op"}),
+		left: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cassdelta_dedup_left_out_events_total",
+			Help: "Events that were not emitted because of the options of their tables.",
+		}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cassdelta_dedup_dead_letters_total",
 			Help: "Raw records put into the dead-letter topic, by reason: their format, the fold refuses the record, or an event of it cannot be encoded.",
@@ -89,7 +94,7 @@ func newMetrics() *metrics {
 // collectors are all there is to register.
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.records, m.folded, m.events, m.deadLetters, m.transactions, m.replayed, m.commits, m.failing, m.lag, &m.stores,
+		m.records, m.folded, m.events, m.left, m.deadLetters, m.transactions, m.replayed, m.commits, m.failing, m.lag, &m.stores,
 	}
 }
 

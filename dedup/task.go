@@ -57,13 +57,15 @@ type task struct {
 	counts   txnCounts
 	stats    Stats // of the fold when the transaction began
 	lettered int64 // offset of the raw record that the last dead letter about an event is of
-	reported int   // how many unsupported tables the log has
+	options  optionsOf
+	reported int // how many unsupported tables the log has
 }
 
 // txnCounts are published once the transaction is committed.
 type txnCounts struct {
 	records int64
 	events  map[*schema.Table]opCounts
+	left    int64            // events that the options of their tables leave out
 	dead    map[string]int64 // by reason
 	// deadOffset and deadError are of the first of them.
 	deadOffset int64
@@ -77,7 +79,8 @@ func newTask(w *Worker, partition int32, store *state.Store, release func(), poo
 	t := &task{
 		w: w, log: w.cfg.Log.With(zap.Int32("raw partition", partition)), partition: partition,
 		store: store, release: release, fold: w.newFold(partition), slab: slab{pool: pool}, lettered: -1,
-		counts: txnCounts{events: map[*schema.Table]opCounts{}, dead: map[string]int64{}},
+		options: optionsOf{byName: w.cfg.Tables},
+		counts:  txnCounts{events: map[*schema.Table]opCounts{}, dead: map[string]int64{}},
 	}
 	t.emit = t.emitEvent
 	return t
@@ -255,6 +258,10 @@ func (t *task) emitEvent(e *Event) error {
 	if t.produce == nil {
 		return nil
 	}
+	if t.options.table(e.Table).leaves(e) {
+		t.counts.left++
+		return nil
+	}
 	rec, buf := t.slab.next()
 	buf, err := t.w.cfg.Emitter.Encode(t.ctx, e, rec, buf)
 	if err != nil {
@@ -332,7 +339,7 @@ func (t *task) ended() {
 	t.ctx, t.produce, t.emitErr = nil, nil, nil
 	t.produced, t.spent = 0, 0
 	t.lettered = -1
-	t.counts.records, t.counts.deadError = 0, nil
+	t.counts.records, t.counts.left, t.counts.deadError = 0, 0, nil
 	clear(t.counts.events)
 	clear(t.counts.dead)
 }
@@ -345,6 +352,7 @@ func (t *task) publish() {
 		return
 	}
 	m.records.Add(float64(t.counts.records))
+	m.left.Add(float64(t.counts.left))
 	for table, n := range t.counts.events {
 		name := table.FullName()
 		for op, count := range map[Op]int64{Create: n.create, Update: n.update, Delete: n.delete, Read: n.read} {

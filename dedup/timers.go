@@ -88,7 +88,9 @@ func (f *Fold) fire(key []byte) (next int64, err error) {
 	w.merged.copyFrom(&w.old)
 	w.merged.expire(at)
 	// A table that is not supported any more has no events; its rows are kept for the merge.
-	if ch := compare(t, &w.old, &w.merged, math.MinInt64); ch.event() && t.unsupported == "" {
+	ch := compare(t, &w.old, &w.merged, math.MinInt64, w.columns)
+	w.columns = ch.columns
+	if ch.event() && t.unsupported == "" {
 		if err := f.emitChange(&ch, static); err != nil {
 			return 0, err
 		}

@@ -48,6 +48,8 @@ type WorkerConfig struct {
 	TickInterval time.Duration
 	// MaxEventsPerTxn bounds the events of a transaction, 0 is 10,000. A record that makes more takes several.
 	MaxEventsPerTxn int
+	// Tables are options of tables, by keyspace.table.
+	Tables map[string]TableOptions
 	// Sessions is how many transactions may be under way at once, each for its share of the partitions. 0 is 1.
 	Sessions int
 	Log      *zap.Logger

@@ -45,6 +45,8 @@ func AvroValueSchema(t *Table, prefix string) string {
 						w.field(f.name, w.text(`"`+f.avro+`"`))
 					}
 				}
+				w.begin("changed")
+				w.WriteString(`,"type":{"type":"array","items":"string"},"default":[]}`)
 			})
 		})
 		w.field("op", w.text(`"string"`))
@@ -53,8 +55,8 @@ func AvroValueSchema(t *Table, prefix string) string {
 	return w.String()
 }
 
-// avroSourceFields are the fields of the record Source, in the order in which [AvroEncoder.AppendEnvelope] writes them.
-// The first seven are what Debezium's connectors have in common.
+// avroSourceFields are the fields of the record Source, but for the last, in the order in which
+// [AvroEncoder.AppendEnvelope] writes them. The first seven are what Debezium's connectors have in common.
 var avroSourceFields = []struct {
 	name, avro string
 	nullable   bool

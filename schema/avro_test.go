@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,8 @@ func TestAvroSchemas(t *testing.T) {
 		`{"name":"db","type":"string"},{"name":"sequence","type":["null","string"],"default":null},{"name":"ts_us","type":"long"},` +
 		`{"name":"keyspace","type":"string"},{"name":"table","type":"string"},{"name":"cluster","type":"string"},{"name":"host","type":"string"},` +
 		`{"name":"segment","type":"long"},{"name":"position","type":"long"},{"name":"index","type":"int"},{"name":"raw_partition","type":"int"},` +
-		`{"name":"raw_offset","type":"long"},{"name":"raw_index","type":"long"},{"name":"complete","type":"boolean"},{"name":"reason","type":"string"}]}`
+		`{"name":"raw_offset","type":"long"},{"name":"raw_index","type":"long"},{"name":"complete","type":"boolean"},{"name":"reason","type":"string"},` +
+		`{"name":"changed","type":{"type":"array","items":"string"},"default":[]}]}`
 	const key = `{"name":"customer","type":{"type":"string","logicalType":"uuid","cql":"uuid"}},` +
 		`{"name":"number","type":["null",{"type":"int","cql":"int"}],"default":null}`
 	orders := ordersTable(t)
@@ -135,6 +137,11 @@ func newRandomEvent(t testing.TB, r *rand.Rand, table *Table) *randomEvent {
 		Segment: r.Int64(), Position: r.Int64(), Index: r.Int32(), RawPartition: r.Int32(), RawOffset: r.Int64(), RawIndex: r.Int64(),
 		Complete: r.IntN(2) == 0, Reason: "mutation",
 	}
+	for i := range table.Columns {
+		if r.IntN(3) == 0 {
+			e.Source.Changed = append(e.Source.Changed, i)
+		}
+	}
 	return e
 }
 
@@ -152,7 +159,16 @@ func (e *randomEvent) check(t testing.TB, table *Table, got map[string]any) {
 		snapshot = "true"
 	}
 	s := &e.Source
-	checkRecord(t, "source", got["source"].(map[string]any), map[string]any{
+	changed := []any{}
+	for _, i := range s.Changed {
+		changed = append(changed, AvroName(table.Columns[i].Name))
+	}
+	source := got["source"].(map[string]any)
+	if found := source["changed"]; !reflect.DeepEqual(found, changed) {
+		t.Errorf("source.changed is %v, expected %v", found, changed)
+	}
+	delete(source, "changed")
+	checkRecord(t, "source", source, map[string]any{
 		"version": s.Version, "connector": "cassandra", "name": s.Name, "ts_ms": time.UnixMicro(s.Timestamp).UnixMilli(), "snapshot": snapshot,
 		"db": "shop", "sequence": nil, "ts_us": s.Timestamp, "keyspace": "shop", "table": table.Name, "cluster": s.Cluster, "host": s.Host.String(),
 		"segment": s.Segment, "position": s.Position, "index": s.Index, "raw_partition": s.RawPartition, "raw_offset": s.RawOffset,

@@ -37,8 +37,9 @@ func (e *AvroError) Unwrap() error { return e.Err }
 type AvroEncoder struct {
 	table   *Table
 	statics bool // there are static rows
-	// nullable are the columns whose field is a union with null, by their index.
+	// By the index of a column: whether its field is a union with null, and the field's name.
 	nullable []bool
+	names    []string
 }
 
 // NewAvroEncoder makes an encoder of the schemas that [AvroKeySchema] and [AvroValueSchema] give for t.
@@ -46,9 +47,9 @@ func NewAvroEncoder(t *Table) (*AvroEncoder, error) {
 	if reason := t.Unsupported(); reason != "" {
 		return nil, &AvroError{Table: t.FullName(), Err: errors.New(reason)}
 	}
-	e := &AvroEncoder{table: t, statics: avroStatics(t), nullable: make([]bool, len(t.Columns))}
+	e := &AvroEncoder{table: t, statics: avroStatics(t), nullable: make([]bool, len(t.Columns)), names: make([]string, len(t.Columns))}
 	for i := range t.Columns {
-		e.nullable[i] = avroNullable(t, &t.Columns[i])
+		e.nullable[i], e.names[i] = avroNullable(t, &t.Columns[i]), AvroName(t.Columns[i].Name)
 	}
 	return e, nil
 }
@@ -145,6 +146,8 @@ type AvroSource struct {
 	Complete bool
 	// Reason is what made the change.
 	Reason string
+	// Changed are the indexes of the columns that changed.
+	Changed []int
 }
 
 // AppendEnvelope appends a record Envelope.
@@ -201,7 +204,14 @@ func (e *AvroEncoder) appendSource(dst []byte, s *AvroSource, snapshot bool) []b
 	dst = binary.AppendVarint(dst, s.RawOffset)
 	dst = binary.AppendVarint(dst, s.RawIndex)
 	dst = appendAvroBool(dst, s.Complete)
-	return appendAvroString(dst, s.Reason)
+	dst = appendAvroString(dst, s.Reason)
+	if len(s.Changed) > 0 {
+		dst = binary.AppendVarint(dst, int64(len(s.Changed)))
+		for _, column := range s.Changed {
+			dst = appendAvroString(dst, e.names[column])
+		}
+	}
+	return append(dst, 0) // the end of the array
 }
 
 func (e *AvroEncoder) fail(format string, args ...any) error {

@@ -21,12 +21,13 @@ type dedupCmd struct {
 
 	Kafka           kafkaFlags `embed:"" prefix:"kafka-"`
 	topicFlags      `embed:""`
-	Group           string            `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group of all workers of a raw topic. Default: ${default}."`
-	TopicPrefix     string            `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
-	CleanPartitions int32             `placeholder:"M" help:"Partitions of the clean topics that are created; must divide those of the raw topic. Default: the greatest that does, up to 8."`
-	CommitInterval  time.Duration     `default:"100ms" placeholder:"DURATION" help:"Time between transactions, hence the delay of events. Default: ${default}."`
-	Registry        registryFlags     `embed:"" prefix:"registry-"`
-	Metrics         obs.MetricsConfig `embed:"" prefix:"metrics-"`
+	Group           string                              `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group of all workers of a raw topic. Default: ${default}."`
+	TopicPrefix     string                              `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
+	CleanPartitions int32                               `placeholder:"M" help:"Partitions of the clean topics that are created; must divide those of the raw topic. Default: the greatest that does, up to 8."`
+	CommitInterval  time.Duration                       `default:"100ms" placeholder:"DURATION" help:"Time between transactions, hence the delay of events. Default: ${default}."`
+	Tables          config.PerTable[dedup.TableOptions] `placeholder:"TABLES" help:"Which events of single tables are emitted, as YAML: {KEYSPACE.TABLE: {emit: changes}, ...}. With emit: changes those are left out that change neither a value nor whether the row exists."`
+	Registry        registryFlags                       `embed:"" prefix:"registry-"`
+	Metrics         obs.MetricsConfig                   `embed:"" prefix:"metrics-"`
 }
 
 // tickInterval is the time between ticks: how exactly what has a TTL expires.
@@ -68,6 +69,7 @@ func (c *dedupCmd) Run(ctx context.Context, log *zap.Logger) error {
 		DeadLetterReplication: c.Replication,
 		StateDirectory:        c.StateDirectory,
 		Emitter:               out,
+		Tables:                c.Tables.ByName,
 		CommitInterval:        c.CommitInterval,
 		TickInterval:          tickInterval,
 		Log:                   log,

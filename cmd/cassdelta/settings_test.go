@@ -89,7 +89,7 @@ func sample(t *testing.T, flag *kong.Flag, ca string) string {
 	case int16, int32:
 		return "7"
 	}
-	if value := map[string]string{"DURATION": "7s", "SEGMENT:OFFSET": "1:2", "TIME": "2026-02-01"}[flag.PlaceHolder]; value != "" {
+	if value := map[string]string{"DURATION": "7s", "SEGMENT:OFFSET": "1:2", "TIME": "2026-02-01", "TABLES": "{shop.orders: {emit: changes}}"}[flag.PlaceHolder]; value != "" {
 		return value
 	}
 	t.Fatalf("flag --%s has the type %v, of which this test has no value", flag.Name, flag.Target.Type())

@@ -3,7 +3,7 @@
 // Every flag is a key of the file: the flag --kafka-brokers is the key kafka-brokers, or brokers within a mapping
 // named kafka. A flag wins over its environment variable, which wins over the file, which wins over the default.
 // A key that is no flag of the command, and a value that its flag does not take, are errors that name the file and the
-// line.
+// line. A flag of the type [PerTable] takes the whole mapping under its key.
 package config
 
 import (
@@ -38,7 +38,7 @@ func (File) BeforeResolve(kctx *kong.Context) error {
 	if err != nil {
 		return fmt.Errorf("configuration file: %w", err)
 	}
-	entries, err := parse(path, text)
+	entries, err := parse(path, text, flags)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,11 @@ func (File) BeforeResolve(kctx *kong.Context) error {
 		if f := flags[name]; f == nil || notKeys[name] {
 			problems = append(problems, unknownKey(path, e, flags))
 		} else if err := e.check(f); err != nil {
-			problems = append(problems, fmt.Errorf("%s:%d: %s: %w", path, e.line, e.key, err))
+			line := e.line
+			if at := (*lineError)(nil); errors.As(err, &at) {
+				line = at.line
+			}
+			problems = append(problems, fmt.Errorf("%s:%d: %s: %w", path, line, e.key, err))
 		}
 	}
 	if len(problems) > 0 {
@@ -77,6 +81,8 @@ type entry struct {
 	key   string // as written, with dots between the levels
 	line  int
 	value any // a string, or []any of strings for a sequence
+	// node is the mapping that value is the text of, for a flag that takes one; otherwise nil.
+	node *yaml.Node
 }
 
 // check is an error if the flag does not take the value.
@@ -87,6 +93,9 @@ func (e *entry) check(flag *kong.Flag) error {
 		return errors.New("expected at least one value; without the key the default is used")
 	}
 	scratch := reflect.New(flag.Target.Type()).Elem()
+	if e.node != nil {
+		return scratch.Addr().Interface().(mapping).UnmarshalYAML(e.node)
+	}
 	if scratch.Kind() == reflect.Pointer {
 		scratch.Set(reflect.New(scratch.Type().Elem()))
 	}
@@ -100,8 +109,8 @@ func (e *entry) check(flag *kong.Flag) error {
 	return nil
 }
 
-// parse flattens the file: a nested key a: {b: 1} becomes the flag name a-b.
-func parse(path string, text []byte) (map[string]entry, error) {
+// parse flattens the file: a nested key a: {b: 1} becomes the flag name a-b, but where the flag a takes a mapping.
+func parse(path string, text []byte, flags map[string]*kong.Flag) (map[string]entry, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -110,10 +119,10 @@ func parse(path string, text []byte) (map[string]entry, error) {
 	if len(doc.Content) == 0 {
 		return entries, nil
 	}
-	return entries, flatten(path, nil, doc.Content[0], entries)
+	return entries, flatten(path, nil, doc.Content[0], flags, entries)
 }
 
-func flatten(path string, keys []string, node *yaml.Node, entries map[string]entry) error {
+func flatten(path string, keys []string, node *yaml.Node, flags map[string]*kong.Flag, entries map[string]entry) error {
 	if node.Kind != yaml.MappingNode {
 		return fmt.Errorf("%s:%d: expected a mapping of keys to values, found %s", path, node.Line, kindName(node))
 	}
@@ -124,12 +133,20 @@ func flatten(path string, keys []string, node *yaml.Node, entries map[string]ent
 			value = value.Alias
 		}
 		e := entry{key: strings.Join(at, "."), line: key.Line}
+		name := strings.Join(at, "-")
 		switch value.Kind {
 		case yaml.MappingNode:
-			if err := flatten(path, at, value, entries); err != nil {
-				return err
+			if !takesMapping(flags[name]) {
+				if err := flatten(path, at, value, flags, entries); err != nil {
+					return err
+				}
+				continue
 			}
-			continue
+			text, err := yaml.Marshal(value)
+			if err != nil {
+				return fmt.Errorf("%s:%d: %s: %w", path, e.line, e.key, err)
+			}
+			e.value, e.node = string(text), value
 		case yaml.SequenceNode:
 			items := []any{}
 			for _, item := range value.Content {
@@ -147,13 +164,21 @@ func flatten(path string, keys []string, node *yaml.Node, entries map[string]ent
 		default:
 			return fmt.Errorf("%s:%d: %s: expected a value, found %s", path, value.Line, e.key, kindName(value))
 		}
-		name := strings.Join(at, "-")
 		if old, twice := entries[name]; twice {
 			return fmt.Errorf("%s:%d: %s is already set by %s in line %d", path, e.line, e.key, old.key, old.line)
 		}
 		entries[name] = e
 	}
 	return nil
+}
+
+// takesMapping reports whether a flag, if there is one, takes a mapping of the file.
+func takesMapping(flag *kong.Flag) bool {
+	if flag == nil {
+		return false
+	}
+	_, ok := reflect.New(flag.Target.Type()).Interface().(mapping)
+	return ok
 }
 
 func kindName(n *yaml.Node) string {

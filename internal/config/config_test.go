@@ -21,6 +21,12 @@ type command struct {
 	Live     bool
 	Level    string `default:"low" enum:"low,high"`
 	Name     *onlyY
+	Tables   PerTable[tableSettings]
+}
+
+type tableSettings struct {
+	Who   onlyY `yaml:"who"`
+	Quiet *bool `yaml:"quiet"`
 }
 
 // onlyY takes the text y.
@@ -60,6 +66,31 @@ func TestFileSetsFlags(t *testing.T) {
 	}
 }
 
+func TestPerTable(t *testing.T) {
+	const text = "tables:\n  shop.orders: {who: y, quiet: false}\n  shop.Items:\n    quiet: true\n"
+	check := func(c command, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		orders, items := c.Tables.ByName["shop.orders"], c.Tables.ByName["shop.Items"]
+		if len(c.Tables.ByName) != 2 || orders.Who.text != "y" || orders.Quiet == nil || *orders.Quiet || items.Quiet == nil || !*items.Quiet {
+			t.Errorf("got %+v", c.Tables)
+		}
+	}
+	check(load(t, text))
+	const line = "{shop.orders: {who: y, quiet: false}, shop.Items: {quiet: true}}"
+	check(load(t, "tables: {a.b: {}}\n", "--tables="+line))
+	t.Setenv("CASSDELTA_TABLES", line)
+	check(load(t, "tables: {a.b: {}}\n"))
+	if c, err := load(t, "", "--tables="); err != nil || len(c.Tables.ByName) > 0 {
+		t.Errorf("no settings: %+v, %v", c.Tables, err)
+	}
+	if _, err := load(t, "", "--tables={orders: {}}"); err == nil || !strings.Contains(err.Error(), `--tables: expected the name of a table as keyspace.table, found "orders"`) {
+		t.Errorf("a wrong flag: %v", err)
+	}
+}
+
 func TestPrecedence(t *testing.T) {
 	t.Setenv("CASSDELTA_RAW_TOPIC", "from-environment")
 	t.Setenv("CASSDELTA_INTERVAL", "3s")
@@ -88,6 +119,15 @@ func TestRefusals(t *testing.T) {
 		{"none of those allowed", "level: loud\n", "role.yaml:1: level: expected one of low, high, found \"loud\""},
 		{"two problems", "level: loud\nlevels: low\n", "role.yaml:2: unknown key levels; did you mean level?"},
 		{"bad yaml", "a: [\n", "role.yaml"},
+		{"tables that are none", "live: true\ntables: [a]\n", "role.yaml:2: tables: expected one value, found a list"},
+		{"text of tables", "tables: x\n", "role.yaml:1: tables: expected a mapping of keyspace.table to settings, found the value \"x\""},
+		{"no table", "tables:\n  a.b: {quiet: true}\n  orders: {quiet: true}\n", `role.yaml:3: tables: expected the name of a table as keyspace.table, found "orders"`},
+		{"table twice", "tables:\n  a.b: {}\n  a.b: {}\n", "role.yaml:3: tables: the settings of table a.b are given twice"},
+		{"no settings", "tables:\n  a.b: loud\n", "role.yaml:2: tables: a.b: expected a mapping of settings, found the value \"loud\""},
+		{"unknown setting", "tables:\n  a.b:\n    quiet: true\n    loud: true\n", "role.yaml:4: tables: a.b: unknown setting loud; there are: who, quiet"},
+		{"setting twice", "tables:\n  a.b:\n    quiet: true\n    quiet: true\n", "role.yaml:4: tables: a.b.quiet is set twice"},
+		{"wrong setting", "tables:\n  a.b:\n    quiet: true\n    who: me\n", "role.yaml:4: tables: a.b.who: expected y, found me"},
+		{"setting of another type", "tables:\n  a.b: {quiet: perhaps}\n", "role.yaml:2: tables: a.b.quiet: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := load(t, test.text)

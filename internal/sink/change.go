@@ -64,6 +64,8 @@ type Source struct {
 	// Complete is false while the row's past may not be known.
 	Complete bool   `json:"complete"`
 	Reason   string `json:"reason"`
+	// Changed are the fields of the images whose cells changed.
+	Changed []string `json:"changed"`
 }
 
 // Static reports whether it is a change of the static row of a partition, whose clustering is null.

@@ -188,6 +188,7 @@ func (s *Sink) envelope(e *dedup.Event, now time.Time) schema.AvroEnvelope {
 			RawIndex:     e.Index,
 			Complete:     e.Complete,
 			Reason:       string(e.Reason),
+			Changed:      e.Changed,
 		},
 		Op:   byte(e.Op),
 		Time: now.UnixMilli(),

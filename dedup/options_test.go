@@ -1,0 +1,105 @@
+package dedup
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"cassdelta/internal/rawtopic"
+	"cassdelta/state"
+)
+
+// textEncoder keeps what is encoded as texts.
+type textEncoder struct{ events, places []string }
+
+func (e *textEncoder) Encode(_ context.Context, ev *Event, dst *kgo.Record, buf []byte) ([]byte, error) {
+	e.events = append(e.events, eventText(ev))
+	e.places = append(e.places, fmt.Sprintf("%d+%d", ev.RawOffset, ev.Index))
+	*dst = kgo.Record{}
+	return buf, nil
+}
+
+// foldTask folds records in a task, with options, in transactions of few events.
+func foldTask(t *testing.T, records []*rawtopic.Record, options map[string]TableOptions) (e *textEncoder, positions []state.Position, left int64) {
+	t.Helper()
+	e = &textEncoder{}
+	w, err := NewWorker(WorkerConfig{RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, StateDirectory: "s", Emitter: e, Tables: options, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := state.Open("s", state.Identity{Topic: rawName, Partitions: 1, FoldVersion: FoldVersion}, state.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := newTask(w, 0, store, func() {}, &slabPool{})
+	defer task.close()
+	for i, rec := range records {
+		if err := task.take(&kgo.Record{Offset: int64(i), Value: rawtopic.Append(nil, rec)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for task.waiting() > 0 {
+		task.begin(t.Context(), func(*kgo.Record) {})
+		if err := task.advance(allowance{events: 3, bytes: 1 << 20, deadline: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		at := task.at()
+		positions = append(positions, at)
+		left += task.counts.left
+		if err := task.apply(committed{Position: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e, positions, left
+}
+
+// TestEmitChanges holds that the option leaves out the events with equal images and no other, and that nothing else
+// depends on it: the numbers of events, where transactions end, the chain.
+func TestEmitChanges(t *testing.T) {
+	var total int64
+	for seed := range uint64(20) {
+		w := newWorld(t, seed)
+		records := w.start()
+		for _, s := range w.run(60) {
+			records = append(records, s.record)
+		}
+		all, allAt, none := foldTask(t, records, nil)
+		if none != 0 {
+			t.Errorf("seed %d: %d events are left out without an option", seed, none)
+		}
+		some, someAt, left := foldTask(t, records, map[string]TableOptions{w.wide.FullName(): {Emit: EmitChanges}, w.single.FullName(): {Emit: EmitAll}})
+		total += left
+		if !slices.Equal(allAt, someAt) {
+			t.Errorf("seed %d: transactions end at %v, without the option at %v", seed, someAt, allAt)
+		}
+		var events, places []string
+		for i, e := range all.events {
+			before, after, _ := strings.Cut(e[strings.IndexAny(e, "{"):], " -> ")
+			after, _, _ = strings.Cut(after, " @")
+			if e[0] == 'u' && before == after && strings.Contains(e, " "+wideTable+" ") {
+				continue
+			}
+			events, places = append(events, e), append(places, all.places[i])
+		}
+		if !slices.Equal(some.events, events) || !slices.Equal(some.places, places) {
+			t.Errorf("seed %d: found\n%s\nexpected\n%s", seed, strings.Join(some.events, "\n"), strings.Join(events, "\n"))
+		}
+		if n := int64(len(all.events) - len(some.events)); n != left {
+			t.Errorf("seed %d: %d events are counted as left out, and %d are", seed, left, n)
+		}
+		chain := map[string]string{}
+		for _, e := range some.events {
+			checkChain(t, chain, e)
+		}
+	}
+	if total == 0 {
+		t.Error("no event was left out")
+	}
+}
