@@ -40,6 +40,10 @@ type metrics struct {
 	commits      prometheus.Histogram
 	failing      prometheus.Gauge
 	lag          *prometheus.GaugeVec // by partition
+	ticks        prometheus.Counter
+	watermark    prometheus.Gauge
+	silent       prometheus.Gauge
+	late         prometheus.Counter
 
 	stores storeCollector
 }
@@ -87,6 +91,22 @@ func newMetrics() *metrics {
 			Name: "cassdelta_dedup_lag_records",
 			Help: "Raw records behind the committed position, by raw partition, as of its last fetch.",
 		}, []string{"partition"}),
+		ticks: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cassdelta_dedup_ticks_total",
+			Help: "Ticks written to the raw topic.",
+		}),
+		watermark: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cassdelta_dedup_watermark_seconds",
+			Help: "Time of the last tick that was written, in seconds since 1970: what expires by then has expired.",
+		}),
+		silent: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cassdelta_dedup_silent_hosts",
+			Help: "Hosts whose agents are silent, and hold the watermark no longer.",
+		}),
+		late: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cassdelta_dedup_late_cells_total",
+			Help: "Cells and livenesses that were past their expiry when they came.",
+		}),
 		stores: storeCollector{open: map[int32]*state.Store{}},
 	}
 }
@@ -95,6 +115,7 @@ func newMetrics() *metrics {
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.records, m.folded, m.events, m.left, m.deadLetters, m.transactions, m.replayed, m.commits, m.failing, m.lag, &m.stores,
+		m.ticks, m.watermark, m.silent, m.late,
 	}
 }
 
@@ -131,6 +152,7 @@ func (m *metrics) publishFold(before, after *Stats) {
 	add("shadowed", after.Shadowed-before.Shadowed)
 	add("copy", after.Copies-before.Copies)
 	add("unsupported", after.Unsupported-before.Unsupported)
+	m.late.Add(float64(after.Late - before.Late))
 }
 
 // storeCollector reads the metrics of the open stores when it is asked for them.

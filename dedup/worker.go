@@ -46,6 +46,8 @@ type WorkerConfig struct {
 	CommitInterval time.Duration
 	// TickInterval is the time between the ticks that let what has a TTL expire. 0: none are written, nothing expires.
 	TickInterval time.Duration
+	// SilentAfter is after what time without a heartbeat a host no longer holds the watermark. 0 is 10 minutes.
+	SilentAfter time.Duration
 	// MaxEventsPerTxn bounds the events of a transaction, 0 is 10,000. A record that makes more takes several.
 	MaxEventsPerTxn int
 	// Tables are options of tables, by keyspace.table.
@@ -74,6 +76,9 @@ const (
 	defaultMemory   = 512 << 20
 	defaultInterval = 100 * time.Millisecond
 	defaultEvents   = 10_000
+	defaultSilent   = 10 * time.Minute
+	// leastSilent is some heartbeats long, so that one that is late does not make its host silent.
+	leastSilent = 30 * time.Second
 )
 
 // Worker folds raw partitions and writes their events, exactly once. docs/exactly-once.md has the protocol.
@@ -110,6 +115,9 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	if cfg.CommitInterval < 0 || cfg.CommitInterval > foldTimeout/2 {
 		missing = append(missing, fmt.Errorf("dedup: commit-interval: expected at most %v, found %v", foldTimeout/2, cfg.CommitInterval))
 	}
+	if cfg.SilentAfter != 0 && cfg.SilentAfter < leastSilent {
+		missing = append(missing, fmt.Errorf("dedup: silent-after: expected at least %v, which is some heartbeats, found %v", leastSilent, cfg.SilentAfter))
+	}
 	if cfg.TickInterval < 0 || cfg.MaxEventsPerTxn < 0 || cfg.Sessions < 0 || cfg.MemoryBytes < 0 {
 		missing = append(missing, fmt.Errorf("dedup: expected numbers that are not negative, found %v between ticks, %d events per transaction, %d sessions, %d bytes of memory",
 			cfg.TickInterval, cfg.MaxEventsPerTxn, cfg.Sessions, cfg.MemoryBytes))
@@ -120,6 +128,7 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	setDefault(&cfg.CommitInterval, defaultInterval)
 	setDefault(&cfg.MaxEventsPerTxn, defaultEvents)
 	setDefault(&cfg.Sessions, 1)
+	setDefault(&cfg.SilentAfter, defaultSilent)
 	setDefault(&cfg.MemoryBytes, defaultMemory)
 	setDefault(&cfg.DeadLetterReplication, -1)
 	return &Worker{
@@ -198,11 +207,16 @@ func (w *Worker) ensureDeadLetterTopic(ctx context.Context) error {
 func (w *Worker) runSessions(ctx context.Context) error {
 	group, sessionCtx := errgroup.WithContext(ctx)
 	if w.cfg.TickInterval > 0 {
-		t, err := newTicker(&w.cfg, w.metrics.stores.partitions)
+		h := newHeartbeats(&w.cfg)
+		t, err := newTicker(&w.cfg, w.metrics, w.metrics.stores.partitions, h.snapshot)
 		if err != nil {
 			return err
 		}
 		defer t.close()
+		group.Go(func() error {
+			h.run(sessionCtx)
+			return nil
+		})
 		group.Go(func() error {
 			t.run(sessionCtx)
 			return nil
