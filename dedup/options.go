@@ -11,6 +11,9 @@ import (
 // and the state is the same whatever they are, so they can be changed at any time.
 type TableOptions struct {
 	Emit Emit `yaml:"emit"`
+	// Expiry says whether expiries are emitted: the events with ReasonTTL. Nil is true. Where it is false a reader learns
+	// from the next event of the row alone, or not at all, that something of it has expired.
+	Expiry *bool `yaml:"expiry"`
 }
 
 // Emit is which changes of a table are emitted.
@@ -32,10 +35,10 @@ func (e *Emit) UnmarshalText(text []byte) error {
 	return fmt.Errorf("expected %s or %s, found %q", EmitAll, EmitChanges, text)
 }
 
-// leaves reports whether an event is left out. The image after it is then the one before it, so the chain of the events
-// that are emitted has no gap.
+// leaves reports whether an event is left out. Where Emit leaves one out the image after it is the one before it, so the
+// chain of the events that are emitted has no gap; without expiries it has.
 func (o *TableOptions) leaves(e *Event) bool {
-	return o.Emit == EmitChanges && e.rewrite()
+	return o.Expiry != nil && !*o.Expiry && e.Reason == ReasonTTL || o.Emit == EmitChanges && e.rewrite()
 }
 
 // rewrite reports whether the images are there and the same: what changed are write times, times to live, or the

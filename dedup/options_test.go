@@ -103,3 +103,36 @@ func TestEmitChanges(t *testing.T) {
 		t.Error("no event was left out")
 	}
 }
+
+// TestExpiryOff holds the same for expiries, of one table.
+func TestExpiryOff(t *testing.T) {
+	off, total := false, int64(0)
+	for seed := uint64(0); seed < 40; seed += 2 { // the worlds with TTLs
+		w := newWorld(t, seed)
+		records := w.start()
+		for _, s := range w.run(60) {
+			records = append(records, s.record)
+		}
+		all, allAt, _ := foldTask(t, records, nil)
+		some, someAt, left := foldTask(t, records, map[string]TableOptions{w.wide.FullName(): {Expiry: &off}})
+		total += left
+		if !slices.Equal(allAt, someAt) {
+			t.Errorf("seed %d: transactions end at %v, without the option at %v", seed, someAt, allAt)
+		}
+		var events, places []string
+		for i, e := range all.events {
+			if !strings.Contains(e, " ttl") || !strings.Contains(e, " "+wideTable+" ") {
+				events, places = append(events, e), append(places, all.places[i])
+			}
+		}
+		if !slices.Equal(some.events, events) || !slices.Equal(some.places, places) {
+			t.Errorf("seed %d: found\n%s\nexpected\n%s", seed, strings.Join(some.events, "\n"), strings.Join(events, "\n"))
+		}
+		if n := int64(len(all.events) - len(some.events)); n != left {
+			t.Errorf("seed %d: %d events are counted as left out, and %d are", seed, left, n)
+		}
+	}
+	if total == 0 {
+		t.Error("no event was left out")
+	}
+}

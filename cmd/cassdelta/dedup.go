@@ -26,7 +26,7 @@ type dedupCmd struct {
 	CleanPartitions int32                               `placeholder:"M" help:"Partitions of the clean topics that are created; must divide those of the raw topic. Default: the greatest that does, up to 8."`
 	CommitInterval  time.Duration                       `default:"100ms" placeholder:"DURATION" help:"Time between transactions, hence the delay of events. Default: ${default}."`
 	SilentAfter     time.Duration                       `default:"10m" placeholder:"DURATION" help:"An agent that is silent for so long no longer holds up what has a TTL. Default: ${default}."`
-	Tables          config.PerTable[dedup.TableOptions] `placeholder:"TABLES" help:"Which events of single tables are emitted, as YAML: {KEYSPACE.TABLE: {emit: changes}, ...}. With emit: changes those are left out that change neither a value nor whether the row exists."`
+	Tables          config.PerTable[dedup.TableOptions] `placeholder:"TABLES" help:"Which events of single tables are emitted, as YAML: {KEYSPACE.TABLE: {emit: changes}, ...}. With emit: changes those are left out that change neither a value nor whether the row exists, with expiry: false those that the end of a TTL makes."`
 	Registry        registryFlags                       `embed:"" prefix:"registry-"`
 	Metrics         obs.MetricsConfig                   `embed:"" prefix:"metrics-"`
 }
