@@ -49,7 +49,7 @@ func (f *Fold) countUnsupported(t *table) {
 	i := slices.IndexFunc(f.stats.UnsupportedTables, func(u UnsupportedTable) bool { return u.Table == name })
 	if i < 0 {
 		i = len(f.stats.UnsupportedTables)
-		f.stats.UnsupportedTables = append(f.stats.UnsupportedTables, UnsupportedTable{Table: name, Reason: t.unsupported})
+		f.stats.UnsupportedTables = append(f.stats.UnsupportedTables, UnsupportedTable{Table: name, Reason: f.whyNot(t)})
 	}
 	f.stats.UnsupportedTables[i].Records++
 }

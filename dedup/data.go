@@ -87,7 +87,7 @@ func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 		return false, f.refuse("", "expected the definition %v before it, found none; it cannot be decoded without", d.Schema)
 	}
 	w.definition, w.table = def, def.table
-	if def.table.unsupported != "" {
+	if f.whyNot(def.table) != "" {
 		return false, nil
 	}
 	token := schema.Token(d.Key)
@@ -203,6 +203,12 @@ func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
 			reason = "it has an expiry and no TTL"
 		case !c.Deleted && c.Value == nil:
 			reason = "it has no value and is no tombstone"
+		case ref.typ.Kind == schema.KindCounter && c.TTL != 0:
+			reason = "it is a counter with a TTL"
+		case ref.typ.Kind == schema.KindCounter && !c.Deleted:
+			if err := schema.ValidateCounter(c.Value); err != nil {
+				reason = err.Error()
+			}
 		case c.Path != nil:
 			if err := ref.typ.ValidateCell(c.Path, c.Value); err != nil {
 				reason = err.Error()

@@ -44,7 +44,7 @@ type Event struct {
 	Static     bool
 	Clustering [][]byte
 	// Before and After are images, nil where the row does not exist: the value of each column by its index in
-	// Table.Columns (nil is null; key columns are left nil here). A collection or user type that is not frozen has the
+	// Table.Columns (nil is null; key columns are left nil here). That of a counter is its total, as of a bigint. A collection or user type that is not frozen has the
 	// value that the frozen one would have. A row image has no statics and a static image nothing
 	// else. Before of a deletion of a row never seen has all columns null: the event's key is all that is known.
 	Before, After [][]byte

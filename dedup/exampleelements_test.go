@@ -183,3 +183,23 @@ func (w *exampleWrite) whole(row *commitlog.Row, c *schema.Column, value string)
 	}
 	return nil
 }
+
+// shard writes a shard of a counter, into the context that the row may have already.
+func (w *exampleWrite) shard(row *commitlog.Row, column int, node byte, text string) error {
+	clock, count, _ := strings.Cut(text, ":")
+	at, err := strconv.ParseInt(clock, 10, 64)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(count, 10, 64)
+	if err != nil {
+		return err
+	}
+	context := counterShard(node, at, n)
+	if last := len(row.Cells) - 1; last >= 0 && row.Cells[last].Column == column {
+		row.Cells[last].Value, _ = schema.AppendMergedCounter(nil, row.Cells[last].Value, context)
+		return nil
+	}
+	rowBuilder{w.table, row}.cell(w.table.Columns[column].Name, w.at, context)
+	return nil
+}

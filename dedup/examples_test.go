@@ -32,12 +32,15 @@ var update = flag.Bool("update", false, "write what the examples in testdata/fol
 //	                                          columns alone, those of the row
 //	tick SECOND                               time comes up to a second
 //	again                                     the record above, another copy of it
+//	past unknown                              from here on, what was written before is not known of any table
 //	show changed                              from here on, events have the columns that changed at their end
 //
 // Values within values are written [a,b] for lists, sets and vectors, {key:value} for maps and user types, (a,b) for tuples.
 // A column that is not frozen is written as a whole, which is a deletion a microsecond before and the elements, or by
 // COLUMN[PATH]=VALUE, null being a tombstone: the path is the key of a map, the name of a field, the element of a set (VALUE
 // is then nothing), and of a list the time within a timeuuid.
+//
+// A counter is written shard by shard, COLUMN[NODE]=CLOCK:COUNT, as the node's: a record of one shard is what a leader logs.
 //
 // A TIME is in microseconds, or in seconds with an s. With ttl=SECONDS, what is written expires so long after the second
 // of TIME; with local=SECOND, a tombstone has that local deletion time, otherwise that of TIME.
@@ -83,6 +86,7 @@ func (x *example) userType(name string) *schema.Type { return x.types[name] }
 // runExample returns the file as it should be.
 func runExample(t *testing.T, file, text string) string {
 	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}, types: map[string]*schema.Type{}}
+	x.fold.pastKnown = func(*table) bool { return true }
 	x.apply(initRecord())
 	var out strings.Builder
 	for i, line := range strings.SplitAfter(text, "\n") {
@@ -119,6 +123,9 @@ func runExample(t *testing.T, file, text string) string {
 func (x *example) record(command string) (*rawtopic.Record, error) {
 	verb, rest, _ := strings.Cut(strings.TrimSpace(command), " ")
 	switch verb {
+	case "past":
+		x.fold.pastKnown = func(*table) bool { return rest != "unknown" }
+		return nil, nil
 	case "show":
 		x.showChanged = rest == "changed"
 		return nil, nil
@@ -243,6 +250,11 @@ func (w *exampleWrite) record(verb string) (*rawtopic.Record, error) {
 		case term.operator == "":
 			rowBuilder{w.table, &row}.tombstone(c.Name, w.at, w.local)
 			columns++
+			continue
+		case c.Type.Kind == schema.KindCounter && path != "":
+			if err := w.shard(&row, i, path[0], term.value); err != nil {
+				return nil, err
+			}
 			continue
 		case c.Type.MultiCell() && path != "":
 			if err := w.element(&row, &c, path, term.value); err != nil {

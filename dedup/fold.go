@@ -35,6 +35,8 @@ type Fold struct {
 	partition int32
 	group     uint16
 	stats     Stats
+	// pastKnown says whether all that was ever written to a table is in the log.
+	pastKnown func(*table) bool
 
 	// Derived from the state, and forgotten by Reset.
 	loaded      bool
@@ -75,7 +77,7 @@ type cursor struct {
 
 // NewFold makes the fold of a raw partition. Its first Apply reads what it needs from the transaction.
 func NewFold(partition int32) *Fold {
-	f := &Fold{partition: partition, group: uint16(partition)}
+	f := &Fold{partition: partition, group: uint16(partition), pastKnown: func(*table) bool { return false }}
 	f.Reset()
 	return f
 }

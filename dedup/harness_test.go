@@ -204,7 +204,7 @@ func valueText(t *schema.Type, v []byte) string {
 	if t.Kind == schema.KindInt && len(v) == 4 {
 		return fmt.Sprint(int32(binary.BigEndian.Uint32(v)))
 	}
-	if !t.Native() {
+	if !t.Native() || t.Kind == schema.KindCounter {
 		if text, err := t.AppendJSON(nil, v); err == nil {
 			return string(text)
 		}

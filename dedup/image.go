@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +11,7 @@ import (
 
 var (
 	errNoColumn = errors.New("it has a cell of a column that no definition has")
-	errShape    = errors.New("it has a cell of an element in a column that has no elements, or the other way round")
+	errShape    = errors.New("it has a cell of an element in a column that has no elements, or the other way round, or of a counter that is no counter")
 )
 
 // emitChange emits the event of the change from work.old to work.merged.
@@ -99,7 +100,7 @@ func (f *Fold) emit(e *Event) error {
 }
 
 // appendImage appends the image of a row to dst: the value of each column of the table, nil if it has none. That of a
-// multi-cell column is put together in work.values.
+// multi-cell column is put together in work.values, that of a counter is its total.
 func (w *work) appendImage(dst [][]byte, r *row) ([][]byte, error) {
 	start := len(dst)
 	for range w.table.schema.Columns {
@@ -120,6 +121,14 @@ func (w *work) appendImage(dst [][]byte, r *row) ([][]byte, error) {
 				return dst, fmt.Errorf("column %s: %w", column.name, err)
 			}
 			dst[start+at] = value
+		case c.alive() && column.typ.Kind == schema.KindCounter:
+			total, err := schema.CounterTotal(c.value)
+			if err != nil {
+				return dst, fmt.Errorf("column %s: %w", column.name, err)
+			}
+			from := len(w.values)
+			w.values = binary.BigEndian.AppendUint64(w.values, uint64(total))
+			dst[start+at] = w.values[from:len(w.values):len(w.values)]
 		case c.alive():
 			dst[start+at] = c.value
 		}

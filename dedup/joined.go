@@ -43,8 +43,8 @@ type table struct {
 	hashes  []schema.Hash
 	// columns are by id.
 	columns []column
-	// drops is set if cells of some column may be gone, multi if there is a multi-cell column.
-	drops, multi bool
+	// drops is set if cells of some column may be gone, multi if there is a multi-cell column, counters if there is a counter.
+	drops, multi, counters bool
 }
 
 // column is a static or regular column of a table, past or present.
@@ -64,6 +64,17 @@ func (c *column) gone(timestamp int64) bool { return c.index < 0 || timestamp <=
 
 // multi reports whether the column has a cell for each element.
 func (c *column) multi() bool { return c.typ != nil && c.typ.MultiCell() }
+
+// counter reports whether the column is a counter.
+func (c *column) counter() bool { return c.typ != nil && c.typ.Kind == schema.KindCounter }
+
+// whyNot says why no events can be made of what is written to the table, "" if they can.
+func (f *Fold) whyNot(t *table) string {
+	if t.unsupported == "" && t.counters && !f.pastKnown(t) {
+		return "it has counters, and was not captured from its creation on: the totals of counters that were counted before cannot be known"
+	}
+	return t.unsupported
+}
 
 // definition is one definition of a table, as data records refer to it.
 type definition struct {
@@ -265,13 +276,14 @@ func (t *table) join(definitions []*schema.Table) error {
 		return err
 	}
 	t.unsupported = t.schema.Unsupported()
-	t.drops, t.multi = len(t.schema.Dropped) > 0, false
+	t.drops, t.multi, t.counters = len(t.schema.Dropped) > 0, false, false
 	for i := range t.columns {
 		c := &t.columns[i]
 		c.index, c.typ, c.droppedAt = -1, nil, commitlog.NoTimestamp
 		if at, ok := t.schema.ColumnIndex(c.name); ok && t.schema.Columns[at].Kind == c.kind {
 			c.index, c.typ = at, t.schema.Columns[at].Type
 			t.multi = t.multi || c.multi()
+			t.counters = t.counters || c.counter()
 		} else {
 			t.drops = true
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"cassdelta/commitlog"
+	"cassdelta/schema"
 )
 
 // This file is Cassandra's reconciliation, as of 4.0 to 5.0: the merge of what two writes left of one row. It is
@@ -126,6 +127,12 @@ func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64)
 			c, a = &a[0], a[1:]
 		case order > 0:
 			c, written, b = &b[0], &b[0], b[1:]
+		case t.counters && t.columns[a[0].id].counter():
+			c, written = &a[0], &b[0]
+			var lost bool
+			c, lost = m.mergeCounter(c, written, active.Timestamp)
+			beaten = beaten || lost
+			a, b = a[1:], b[1:]
 		default:
 			c, written = &a[0], &b[0]
 			if order := cellCompare(written, c); order < 0 {
@@ -148,6 +155,34 @@ func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64)
 		}
 	}
 	return beaten
+}
+
+// mergeCounter merges two cells of a counter. What was written at deleted or before is deleted, and left out first. A
+// tombstone beats a counter whatever the write times; two counters are merged shard by shard. It reports whether something
+// of d was beaten. Source: Cells.resolveCounter, and Row.Merger, which leaves out what is deleted before it merges.
+func (m *row) mergeCounter(c, d *cell, deleted int64) (merged *cell, beaten bool) {
+	switch {
+	case c.timestamp <= deleted:
+		return d, false
+	case d.timestamp <= deleted:
+		return c, true
+	case c.kind == cellTombstone && d.kind == cellTombstone:
+		if order := cellCompare(d, c); order > 0 {
+			return d, false
+		} else {
+			return c, order < 0
+		}
+	case c.kind == cellTombstone:
+		return c, true
+	case d.kind == cellTombstone:
+		return d, false
+	}
+	at := len(m.merged)
+	m.merged, beaten = schema.AppendMergedCounter(m.merged, c.value, d.value)
+	m.counter = *c
+	m.counter.value = m.merged[at:len(m.merged):len(m.merged)]
+	m.counter.timestamp = max(c.timestamp, d.timestamp)
+	return &m.counter, beaten
 }
 
 // mergeElements makes the deletions of elements of m the merge of old and in: of each column the strongest, unless what

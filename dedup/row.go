@@ -72,6 +72,9 @@ type row struct {
 	multi bool
 	// elements are the deletions of elements that supersede all other deletions of the row, by id.
 	elements []elementsDeletion
+	// merged holds the contexts that the merge of counters made. Cells point into it.
+	merged  []byte
+	counter cell // the last of them
 	// cells are in the order of table.order, each once: by id, and those of a multi-cell column by path.
 	cells []cell
 }
@@ -84,6 +87,7 @@ func (r *row) reset() {
 	r.multi = false
 	r.elements = r.elements[:0]
 	r.cells = r.cells[:0]
+	r.merged = reuse(r.merged)
 }
 
 // copyFrom makes r the same as s. The values are shared.

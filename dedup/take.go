@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"cassdelta/commitlog"
+	"cassdelta/schema"
 )
 
 // take makes r the row that the record writes, with the columns' ids and without what belongs to dropped columns. It
@@ -114,9 +115,9 @@ func (r *row) forget(t *table) {
 	r.cells = kept
 }
 
-// shaped reports whether what r has of elements is of multi-cell columns, and nothing else.
+// shaped reports whether what r has of elements is of multi-cell columns, and nothing else, and counters are contexts.
 func (r *row) shaped(t *table) bool {
-	if !r.multi && !t.multi {
+	if !r.multi && !t.multi && !t.counters {
 		return true
 	}
 	for _, d := range r.elements {
@@ -125,7 +126,11 @@ func (r *row) shaped(t *table) bool {
 		}
 	}
 	for i := range r.cells {
-		if c := &r.cells[i]; t.columns[c.id].multi() != (c.path != nil) {
+		c := &r.cells[i]
+		if t.columns[c.id].multi() != (c.path != nil) {
+			return false
+		}
+		if t.columns[c.id].counter() && c.kind != cellTombstone && (c.kind != cellLive || schema.ValidateCounter(c.value) != nil) {
 			return false
 		}
 	}

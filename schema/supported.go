@@ -20,7 +20,7 @@ func (t *Table) Unsupported() string {
 			return fmt.Sprintf("column %s has type %s, which more than %d types are nested in: the schema of its values would be too long",
 				QuoteIdentifier(c.Name), c.Type.CQL(), maxSpelled)
 		}
-		if !c.Type.supported() {
+		if c.Type.Kind != KindCounter && !c.Type.supported() {
 			return fmt.Sprintf("column %s has type %s, which is not supported yet", QuoteIdentifier(c.Name), c.Type.CQL())
 		}
 	}

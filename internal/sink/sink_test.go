@@ -412,10 +412,10 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("a topic with another number of partitions: %q, %v", buf, err)
 	}
 
-	counters := testTable(t, `CREATE TABLE shop.counters (id int PRIMARY KEY, n counter) WITH ID = 52bc67b0-e7b2-11f1-bcc4-336fe8c091c8 AND cdc = true;`)
-	_, err = s.Encode(ctx, &dedup.Event{Table: counters}, &rec, nil)
+	custom := testTable(t, `CREATE TABLE shop.custom (id int PRIMARY KEY, n 'org.example.Type') WITH ID = 52bc67b0-e7b2-11f1-bcc4-336fe8c091c8 AND cdc = true;`)
+	_, err = s.Encode(ctx, &dedup.Event{Table: custom}, &rec, nil)
 	if avro := (*schema.AvroError)(nil); !errors.As(err, &avro) {
-		t.Errorf("a table with counters: %v, expected an AvroError", err)
+		t.Errorf("a table with a custom type: %v, expected an AvroError", err)
 	}
 
 	canceled, cancel := context.WithCancel(ctx)
