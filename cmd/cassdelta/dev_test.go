@@ -41,6 +41,19 @@ func TestDevRecordings(t *testing.T) {
 				}
 				logged := parseLog(t, stderr)
 				for _, table := range unsupported {
+					if hasCounters(table) {
+						told := 0
+						for line, n := range logged {
+							if line.Message == "there are no events of a table" && line.Table == table.FullName() && strings.Contains(line.Reason, "counters") {
+								told = n
+								delete(logged, line)
+							}
+						}
+						if told == 0 {
+							t.Errorf("it is not told that there are no events of %s:\n%s", table.FullName(), stderr)
+						}
+						continue
+					}
 					line := logLine{Level: "error", Message: "changes of this table are not published: " + table.Unsupported(), Table: table.FullName()}
 					if logged[line] != len(r.Nodes) {
 						t.Errorf("expected for each of %d directories %+v, found %d in\n%s", len(r.Nodes), line, logged[line], stderr)
