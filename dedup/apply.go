@@ -14,14 +14,17 @@ import (
 // the deletions themselves. A row that was merged before is not altered again, and one that lost what a deletion covers
 // has no more to lose.
 func (f *Fold) applyData(d *rawtopic.Data) error {
-	supported, err := f.prepare(d)
+	folded, err := f.prepare(d)
 	if err != nil {
 		return err
 	}
-	if !supported {
-		f.countUnsupported(f.work.table)
+	if !folded {
+		if f.whyNot(f.work.table) != "" {
+			f.countUnsupported(f.work.table)
+		}
 		return nil
 	}
+	d = f.work.data
 	if len(f.work.table.schema.ClusteringColumns()) == 0 {
 		err = f.applySingle(d)
 	} else {
@@ -135,6 +138,10 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	case ch.event():
 		err = f.emitChange(&ch, static)
 	case value == nil && !ch.after && !static && w.in.deletion.Timestamp > known.Timestamp:
+		if w.table.past.complete() {
+			f.stats.NeverExisted++
+			break
+		}
 		err = f.emitUnseen(w.in.deletion.Timestamp)
 	}
 	if err != nil {

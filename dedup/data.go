@@ -16,6 +16,7 @@ type work struct {
 	definition *definition
 	table      *table
 	data       *rawtopic.Data
+	floor      int64 // the time up to which what was written is not in data, noTime if all is
 	origin     rawtopic.Origin
 	key        []byte   // of the partition
 	partition  [][]byte // the values in it
@@ -66,13 +67,16 @@ func reuse[T any](s []T) []T {
 
 func (w *work) bytes(p place) []byte { return w.arena[p.from:p.to] }
 
-// prepare checks a data record as a whole, before anything of it is folded. It returns false if its table is not
-// supported.
+// prepare makes work.data what counts of a data record, and checks it as a whole, before anything of it is folded. It
+// returns false if nothing counts, or its table is not supported.
 func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 	w := &f.work
 	w.altered, w.beaten = false, false
 	w.data, w.key, w.origin = d, d.Key, d.Origin
 	if f.cursor.valid {
+		if w.floor != noTime {
+			w.data = writtenAfter(d, w.floor)
+		}
 		var err error
 		w.partition, err = w.definition.schema.SplitPartitionKey(w.partition[:0], d.Key)
 		return true, err
@@ -86,9 +90,12 @@ func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 	if def == nil {
 		return false, f.refuse("", "expected the definition %v before it, found none; it cannot be decoded without", d.Schema)
 	}
-	w.definition, w.table = def, def.table
+	w.definition, w.table, w.floor = def, def.table, noTime
 	if f.whyNot(def.table) != "" {
 		return false, nil
+	}
+	if !def.table.past.untouched() && !f.still(d) {
+		return false, f.noteHost(d.Origin.Host)
 	}
 	token := schema.Token(d.Key)
 	if p := rawtopic.Partition(token, f.init.Partitions); p != f.partition {
@@ -98,7 +105,29 @@ func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 		return false, f.refuse(w.name(), "%s", reason)
 	}
 	w.prefix = state.Partition(w.prefix, f.group, def.schema.ID, token, d.Key)
-	return true, nil
+	return true, f.noteHost(d.Origin.Host)
+}
+
+// still reports whether anything of a data record counts after its table was truncated or dropped, and makes work.data
+// what does.
+func (f *Fold) still(d *rawtopic.Data) bool {
+	w := &f.work
+	if !w.table.alive() {
+		f.stats.Dropped++
+		return false
+	}
+	switch w.table.past.judge(&d.Origin, f.watermark) {
+	case countsNone:
+		w.data = nil
+	case countsNew:
+		w.floor = w.table.past.latest()
+		w.data = writtenAfter(d, w.floor)
+	}
+	if w.data == nil {
+		f.stats.Truncated++
+		return false
+	}
+	return true
 }
 
 func (w *work) name() string { return w.definition.schema.FullName() }

@@ -30,10 +30,18 @@ var update = flag.Bool("update", false, "write what the examples in testdata/fol
 //	update NAME COLUMN=VALUE ... @TIME        a row without; of no clustering column: the static row
 //	delete NAME COLUMN=VALUE ... @TIME        a row, or a partition, or a range: COLUMN>=VALUE and so on; with names of
 //	                                          columns alone, those of the row
+//	create NAME COLUMN TYPE KIND, ... @TIME   a new table, from a node whose log has its creation
+//	announce NAME                             the definition again, from a node that does not know of the creation
+//	cdc NAME off|on @TIME                     the definition with another value of that option
+//	truncate NAME @TIME                       the table is truncated on a node, by its clock
+//	drop NAME @TIME                           the table is dropped, as a node has it
 //	tick SECOND                               time comes up to a second
 //	again                                     the record above, another copy of it
 //	past unknown                              from here on, what was written before is not known of any table
 //	show changed                              from here on, events have the columns that changed at their end
+//
+// A line may begin with a node and a colon, otherwise it is of the node a. Its records have the positions 1, 2, 3 in its log,
+// or that behind a stroke: b/7: is position 7 of the node b. NAME' is the table that had the name before.
 //
 // Values within values are written [a,b] for lists, sets and vectors, {key:value} for maps and user types, (a,b) for tuples.
 // A column that is not frozen is written as a whole, which is a deletion a microsecond before and the elements, or by
@@ -79,13 +87,14 @@ type example struct {
 	tables map[string]*schema.Table
 	types  map[string]*schema.Type
 	last   *rawtopic.Record
+	at     map[string]int64 // positions of nodes
 }
 
 func (x *example) userType(name string) *schema.Type { return x.types[name] }
 
 // runExample returns the file as it should be.
 func runExample(t *testing.T, file, text string) string {
-	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}, types: map[string]*schema.Type{}}
+	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}, types: map[string]*schema.Type{}, at: map[string]int64{}}
 	x.fold.pastKnown = func(*table) bool { return true }
 	x.apply(initRecord())
 	var out strings.Builder
@@ -98,7 +107,7 @@ func runExample(t *testing.T, file, text string) string {
 		if strings.TrimSpace(command) == "" {
 			continue
 		}
-		rec, err := x.record(command)
+		rec, err := x.recordOf(command)
 		if err != nil {
 			t.Fatalf("%s:%d: %v", file, i+1, err)
 		}
@@ -118,6 +127,40 @@ func runExample(t *testing.T, file, text string) string {
 		}
 	}
 	return out.String()
+}
+
+// recordOf is the record of a line, with the node that it is of.
+func (x *example) recordOf(command string) (*rawtopic.Record, error) {
+	node := "a"
+	if before, rest, ok := strings.Cut(command, ": "); ok && !strings.Contains(before, " ") {
+		node, command = before, rest
+	}
+	node, position, explicit := strings.Cut(node, "/")
+	x.at[node]++
+	if explicit {
+		at, err := strconv.ParseInt(position, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		x.at[node] = at
+	}
+	rec, err := x.record(command)
+	if rec == nil || err != nil || rec == x.last {
+		return rec, err
+	}
+	origin := rawtopic.Origin{Position: commitlog.Position{Segment: 1, Offset: x.at[node]}}
+	copy(origin.Host[:], node)
+	switch rec.Kind {
+	case rawtopic.KindData:
+		rec.Data.Origin = origin
+	case rawtopic.KindTruncate:
+		rec.Truncate.Origin = origin
+	case rawtopic.KindDrop:
+		rec.Drop.Origin = origin
+	case rawtopic.KindSchema:
+		rec.Schema.Host = origin.Host
+	}
+	return rec, nil
 }
 
 func (x *example) record(command string) (*rawtopic.Record, error) {
@@ -154,6 +197,44 @@ func (x *example) record(command string) (*rawtopic.Record, error) {
 		}
 		x.tables[name] = rebuild(x.t, spec)
 		return schemaRecord(x.tables[name]), nil
+	case "create":
+		name, columns, _ := strings.Cut(rest, " ")
+		columns, at, _ := strings.Cut(columns, "@")
+		created, err := exampleTime(at)
+		if err != nil {
+			return nil, err
+		}
+		spec := *tableOf(x.t, x.userType, name, splitOutside(columns, ',')...)
+		spec.AlteredAt, spec.ID = created, timeUUID(created, name)
+		x.tables[name+"'"], x.tables[name] = x.tables[name], rebuild(x.t, spec)
+		rec := schemaRecord(x.tables[name])
+		rec.Schema.Created = true
+		return rec, nil
+	case "announce", "cdc", "truncate", "drop":
+		fields := strings.Fields(rest)
+		t := x.tables[fields[0]]
+		if t == nil {
+			return nil, fmt.Errorf("no table %s", fields[0])
+		}
+		if verb == "announce" {
+			return schemaRecord(t), nil
+		}
+		at, err := exampleTime(strings.TrimPrefix(fields[len(fields)-1], "@"))
+		if err != nil {
+			return nil, err
+		}
+		switch verb {
+		case "truncate":
+			return &rawtopic.Record{Kind: rawtopic.KindTruncate, Truncate: &rawtopic.Truncate{Table: t.ID, Timestamp: at}}, nil
+		case "drop":
+			return &rawtopic.Record{Kind: rawtopic.KindDrop, Drop: &rawtopic.Drop{Table: t.ID, Timestamp: at}}, nil
+		}
+		spec := *t
+		spec.AlteredAt, spec.CDC = at, fields[1] == "on"
+		x.tables[fields[0]] = rebuild(x.t, spec)
+		rec := schemaRecord(x.tables[fields[0]])
+		rec.Schema.Created = spec.CDC
+		return rec, nil
 	case "insert", "update", "delete":
 		w := exampleWrite{local: math.MinInt64}
 		if err := w.parse(rest); err != nil {

@@ -11,7 +11,8 @@ import (
 
 // What the fold keeps in the state, by the spaces and kinds of package state; each file specifies its values:
 //
-//	meta             init, watermark (meta.go), and how far a record in parts has come (parts.go)
+//	meta             init, watermark (meta.go), how far a record in parts has come (parts.go), the past of tables and the
+//	                 hosts (past.go), the names of tables (remove.go)
 //	schema, joined   definitions of tables (joined.go)
 //	part             slices of records that are not complete (parts.go)
 //	timer            by second of expiry and row, one for each row that has something that expires; no value
@@ -35,7 +36,7 @@ type Fold struct {
 	partition int32
 	group     uint16
 	stats     Stats
-	// pastKnown says whether all that was ever written to a table is in the log.
+	// pastKnown says whether all that was ever written to a table is in the log. It is a field only for tests.
 	pastKnown func(*table) bool
 
 	// Derived from the state, and forgotten by Reset.
@@ -45,6 +46,9 @@ type Fold struct {
 	watermark   int64 // the greatest of all ticks, in microseconds; noWatermark before the first
 	tables      map[schema.UUID]*table
 	definitions map[schema.Hash]*definition
+	pasts       map[schema.UUID]*past
+	hosts       []schema.UUID // that have sent to the partition
+	host        schema.UUID   // the one of them that did last
 	cursor      cursor
 
 	call  call
@@ -77,7 +81,7 @@ type cursor struct {
 
 // NewFold makes the fold of a raw partition. Its first Apply reads what it needs from the transaction.
 func NewFold(partition int32) *Fold {
-	f := &Fold{partition: partition, group: uint16(partition), pastKnown: func(*table) bool { return false }}
+	f := &Fold{partition: partition, group: uint16(partition), pastKnown: func(t *table) bool { return t.past.complete() }}
 	f.Reset()
 	return f
 }
@@ -133,6 +137,10 @@ func (f *Fold) dispatch(rec *rawtopic.Record) error {
 		return f.applySchema(rec.Schema)
 	case rawtopic.KindTick:
 		return f.applyTick(rec.Tick)
+	case rawtopic.KindTruncate:
+		return f.applyTruncate(rec.Truncate)
+	case rawtopic.KindDrop:
+		return f.applyDrop(rec.Drop)
 	}
 	return f.refuse("", "this version does not handle such records; what it says is not in the state")
 }
@@ -142,6 +150,8 @@ func (f *Fold) Reset() {
 	f.loaded = false
 	f.tables = map[schema.UUID]*table{}
 	f.definitions = map[schema.Hash]*definition{}
+	f.pasts = map[schema.UUID]*past{}
+	f.hosts, f.host = nil, schema.UUID{}
 	f.cursor = cursor{key: f.cursor.key[:0]}
 }
 

@@ -147,7 +147,7 @@ func TestKindsNotHandled(t *testing.T) {
 		switch kind {
 		case rawtopic.KindHeartbeat:
 			h.apply(&rawtopic.Record{Kind: kind, Heartbeat: &rawtopic.Heartbeat{}})
-		case rawtopic.KindTruncate, rawtopic.KindDrop, rawtopic.KindSeedBegin, rawtopic.KindSeedEnd,
+		case rawtopic.KindSeedBegin, rawtopic.KindSeedEnd,
 			rawtopic.KindAgentJoined, rawtopic.KindAgentRetired, rawtopic.KindAgentRetired + 1:
 			reason := h.refused(&rawtopic.Record{Kind: kind})
 			if !strings.Contains(reason, kindName(kind)) || !strings.Contains(reason, "does not handle") {
@@ -563,6 +563,9 @@ func TestDamagedState(t *testing.T) {
 			err := h.try(dataRecord(d))
 			if err == nil {
 				err = h.try(tickRecord(1000))
+			}
+			if err == nil {
+				err = h.try(schemaRecord(table))
 			}
 			if err == nil || !strings.Contains(err.Error(), "the state is damaged") {
 				t.Errorf("key %x with the value %x: %v", key, value, err)

@@ -266,6 +266,17 @@ func schemaRecord(t *schema.Table) *rawtopic.Record {
 		Schema: &rawtopic.Schema{Hash: t.Hash(), Definition: t.Definition(), AlteredAt: t.AlteredAt}}
 }
 
+// timeUUID is a timeuuid of a time in microseconds, made on a node.
+func timeUUID(micros int64, node string) (u schema.UUID) {
+	ticks := uint64(micros*10 + 122192928000000000)
+	binary.BigEndian.PutUint32(u[0:], uint32(ticks))
+	binary.BigEndian.PutUint16(u[4:], uint16(ticks>>32))
+	binary.BigEndian.PutUint16(u[6:], uint16(ticks>>48)&0x0fff|0x1000)
+	u[8] = 0x80
+	copy(u[10:], node)
+	return u
+}
+
 func tickRecord(second int64) *rawtopic.Record {
 	return &rawtopic.Record{Kind: rawtopic.KindTick, Tick: &rawtopic.Tick{Watermark: second * microseconds}}
 }

@@ -71,6 +71,7 @@ func (f *Fold) newEvent(static bool) (*Event, error) {
 	w.values = reuse(w.values)
 	w.event = Event{
 		Table: w.table.schema, Cluster: f.init.Cluster, Key: w.key, Partition: w.partition, Static: static, Origin: w.origin,
+		Complete:     w.table.past.complete(),
 		RawPartition: f.partition, RawOffset: f.call.offset, Index: f.call.done,
 	}
 	if !static {

@@ -34,8 +34,9 @@ const (
 
 // table is what is known of a table.
 type table struct {
-	// schema is the joined table.
+	// schema is the joined table, past what is known of its past.
 	schema *schema.Table
+	past   *past
 	// unsupported says why no events can be made, "" if they can.
 	unsupported string
 	// headers is set once a partition has a header; before, none is looked for.
@@ -107,32 +108,29 @@ func (f *Fold) applySchema(s *rawtopic.Schema) error {
 	if err != nil {
 		return err
 	}
-	if known != nil && known.schema.AlteredAt >= s.AlteredAt {
-		return nil
-	}
 	parsed.AlteredAt = s.AlteredAt
 	t, err := f.table(parsed.ID)
 	if err != nil {
 		return err
 	}
 	joined := &table{}
-	var definitions []*schema.Table
-	if t != nil {
-		joined.headers = t.headers
-		joined.columns = slices.Clone(t.columns)
-		for _, h := range t.hashes {
-			if h == s.Hash {
-				continue
-			}
-			d, err := f.definition(h)
-			if err != nil {
-				return err
-			}
-			definitions = append(definitions, d.schema)
+	repeated := known != nil && known.schema.AlteredAt >= s.AlteredAt
+	if !repeated {
+		if joined, err = f.joined(t, parsed); err != nil {
+			return err
 		}
 	}
-	if err := joined.join(append(definitions, parsed)); err != nil {
-		return f.refuse(parsed.FullName(), "its definition does not go with those before: %v", err)
+	if err := f.applyName(parsed); err != nil {
+		return err
+	}
+	if err := f.applyCreation(s, parsed); err != nil {
+		return err
+	}
+	if repeated {
+		return nil
+	}
+	if joined.past, err = f.past(parsed.ID); err != nil {
+		return err
 	}
 
 	w := &f.work
@@ -149,6 +147,49 @@ func (f *Fold) applySchema(s *rawtopic.Schema) error {
 	*t = *joined
 	f.definitions[s.Hash] = define(t, parsed)
 	return f.storeTable(t)
+}
+
+// joined is t, which is nil before the first, with another definition.
+func (f *Fold) joined(t *table, parsed *schema.Table) (*table, error) {
+	joined := &table{}
+	var definitions []*schema.Table
+	if t != nil {
+		joined.headers = t.headers
+		joined.columns = slices.Clone(t.columns)
+		for _, h := range t.hashes {
+			if h == parsed.Hash() {
+				continue
+			}
+			d, err := f.definition(h)
+			if err != nil {
+				return nil, err
+			}
+			definitions = append(definitions, d.schema)
+		}
+	}
+	if err := joined.join(append(definitions, parsed)); err != nil {
+		return nil, f.refuse(parsed.FullName(), "its definition does not go with those before: %v", err)
+	}
+	return joined, nil
+}
+
+// applyCreation takes note of what an agent says of a table's past. It is complete if an agent has read its creation with
+// cdc = true, and no agent is of another mind: one that has not may miss what its node wrote before, and while cdc was
+// off nothing was captured.
+func (f *Fold) applyCreation(s *rawtopic.Schema, parsed *schema.Table) error {
+	if err := f.noteHost(s.Host); err != nil {
+		return err
+	}
+	p, err := f.past(parsed.ID)
+	if err != nil {
+		return err
+	}
+	created := s.Created && parsed.CDC
+	if created && p.created || !created && p.missing {
+		return nil
+	}
+	p.created, p.missing = p.created || created, p.missing || !created
+	return f.storePast(parsed.ID, p)
 }
 
 // storeTable stores what joins the definitions of t.
@@ -228,6 +269,9 @@ func (f *Fold) table(id schema.UUID) (*table, error) {
 	}
 	if err := t.join(definitions); err != nil {
 		return nil, f.stored(key, err)
+	}
+	if t.past, err = f.past(id); err != nil {
+		return nil, err
 	}
 	f.tables[id] = t
 	return t, nil

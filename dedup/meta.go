@@ -46,6 +46,16 @@ func (f *Fold) load(tx *state.Txn) error {
 			return f.stored(key, err)
 		}
 	}
+	key = state.Meta(key[:0], f.group, metaHosts)
+	f.work.key1 = key
+	if value, err = tx.Get(key); err != nil {
+		return err
+	}
+	if value != nil {
+		if f.hosts, err = decodeHosts(value); err != nil {
+			return f.stored(key, err)
+		}
+	}
 	f.loaded = true
 	return nil
 }

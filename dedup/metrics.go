@@ -56,7 +56,7 @@ func newMetrics() *metrics {
 		}),
 		folded: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cassdelta_dedup_data_records_total",
-			Help: "Data records among them by what they did: changed rows; silent, altered the state and no row's live view; shadowed by newer writes; copies of what was known; unsupported tables.",
+			Help: "Data records among them by what they did: changed rows; silent, altered the state and no row's live view; shadowed by newer writes; copies of what was known; unsupported tables; of before a truncation; of dropped tables.",
 		}, []string{"result"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cassdelta_dedup_events_total",
@@ -153,6 +153,8 @@ func (m *metrics) publishFold(before, after *Stats) {
 	add("copy", after.Copies-before.Copies)
 	add("unsupported", after.Unsupported-before.Unsupported)
 	m.late.Add(float64(after.Late - before.Late))
+	add("truncated", after.Truncated-before.Truncated)
+	add("dropped", after.Dropped-before.Dropped)
 }
 
 // storeCollector reads the metrics of the open stores when it is asked for them.

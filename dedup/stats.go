@@ -7,7 +7,7 @@ type Stats struct {
 	// Expired the events of either kind that the end of a TTL made.
 	Creates, Updates, Deletes, Unseen, Expired int64
 
-	// Every data record that was folded is one of these four.
+	// Every data record that was folded is one of these four. Others are among Truncated, Dropped and Unsupported.
 
 	// Changed records made events.
 	Changed int64
@@ -17,6 +17,14 @@ type Stats struct {
 	Shadowed int64
 	// Copies altered nothing, because all that they say was known.
 	Copies int64
+
+	// Truncated counts data records of which nothing counts because they are of before a truncation of their table, Dropped
+	// those of tables that were dropped.
+	Truncated, Dropped int64
+	// RepeatedRemovals counts truncations and drops that their host had told before.
+	RepeatedRemovals int64
+	// NeverExisted counts the deletions of rows that never existed, as far as a table's past is complete.
+	NeverExisted int64
 
 	// Late counts cells and livenesses that were past their expiry when they came.
 	Late int64

@@ -32,6 +32,17 @@ func (u UUID) String() string {
 // IsZero reports whether u is "none".
 func (u UUID) IsZero() bool { return u == UUID{} }
 
+// Time is the time in microseconds since 1970 at which a timeuuid was made; ok is false if u is none.
+func (u UUID) Time() (micros int64, ok bool) {
+	if u[6]>>4 != 1 {
+		return 0, false
+	}
+	ticks := int64(u[6]&0x0f)<<56 | int64(u[7])<<48 | int64(u[4])<<40 | int64(u[5])<<32 |
+		int64(u[0])<<24 | int64(u[1])<<16 | int64(u[2])<<8 | int64(u[3]) // of 100 ns, since 1582-10-15
+	const epoch = 122192928000000000
+	return (ticks - epoch) / 10, true
+}
+
 // ParseUUID reads the form with dashes, in either case.
 func ParseUUID(s string) (UUID, error) {
 	var u UUID
