@@ -33,6 +33,7 @@ var layers = map[string][]string{
 	"internal/tail":         {"internal/sink", "schema", "internal/obs"},
 	"internal/local":        {"dedup", "internal/agent", "internal/sink", "internal/tail", "internal/rawtopic", "commitlog", "schema"},
 	"internal/testparts":    {"internal/recording"},
+	"internal/foldmodel":    {"internal/rawtopic", "commitlog", "schema"},
 	"internal/differential": {"commitlog", "internal/segment", "schema", "internal/testparts", "internal/recording"},
 	"testdata/recordings":   {},
 	"cmd/testparts":         {"internal/testparts", "internal/recording", "internal/differential"},
@@ -40,7 +41,7 @@ var layers = map[string][]string{
 }
 
 // testOnly may be imported by tests of any package.
-var testOnly = []string{"bench", "internal/testparts", "internal/recording", "testdata/recordings"}
+var testOnly = []string{"bench", "internal/foldmodel", "internal/testparts", "internal/recording", "testdata/recordings"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	checked := 0

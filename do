@@ -11,6 +11,7 @@ help() {
 ./do lint             gofmt, go vet, staticcheck
 ./do fuzz [TIME] [NAME]   each fuzz target, or those with NAME in their name, for TIME (default 60s) or a number of runs (10000x)
 ./do differential [ARGS]   the commit log reader against Cassandra's own, on random writes to real nodes
+./do properties [--cases N] [--seed N]   the fold against its model, on random mutations in random orders
 ./do cluster [ARGS]   a real three-node Cassandra with CDC on this machine, until Ctrl-C
 TXT
 }
@@ -87,6 +88,18 @@ fuzz() {
   rm "$out"
 }
 
+properties() {
+  need_go
+  local args=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --cases|--seed|--case) args+=("-${1#--}" "$2"); shift 2 ;;
+      *) echo "unknown argument $1" >&2; exit 2 ;;
+    esac
+  done
+  go test ./dedup -run '^TestProperties$' -count 1 -timeout 12h -v "${args[@]}"
+}
+
 case "${1:-help}" in
   demo) shift; need_go; go run ./cmd/cassdelta demo "$@" ;;
   test) start=$SECONDS; lint; unit; fuzz 10000x; real_parts; say "all passed in $((SECONDS - start)) s" ;;
@@ -94,6 +107,7 @@ case "${1:-help}" in
   lint) lint ;;
   fuzz) shift; fuzz "$@" ;;
   differential) shift; need_go; need_java; go run ./cmd/testparts differential "$@" ;;
+  properties) shift; properties "$@" ;;
   cluster) shift; need_go; need_java; go run ./cmd/testparts cluster "$@" ;;
   help|-h|--help) help ;;
   *) help >&2; exit 2 ;;

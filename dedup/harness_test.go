@@ -156,21 +156,7 @@ func (h *harness) dump() string {
 // eventText is all that an event says, but for its place in the raw topic.
 func eventText(e *Event) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%c %s", e.Op, e.Table.Name)
-	at := 0
-	for _, v := range e.Partition {
-		c := e.Table.Columns[at]
-		fmt.Fprintf(&b, " %s=%s", c.Name, valueText(c.Type, v))
-		at++
-	}
-	if e.Static {
-		b.WriteString(" static")
-	}
-	for _, v := range e.Clustering {
-		c := e.Table.Columns[at]
-		fmt.Fprintf(&b, " %s=%s", c.Name, valueText(c.Type, v))
-		at++
-	}
+	fmt.Fprintf(&b, "%c %s", e.Op, rowName(e.Table, e.Partition, e.Static, e.Clustering))
 	fmt.Fprintf(&b, " %s -> %s @%d", imageText(e.Table, e.Before), imageText(e.Table, e.After), e.Timestamp)
 	if e.Reason != ReasonMutation {
 		fmt.Fprintf(&b, " %s", e.Reason)
@@ -179,6 +165,22 @@ func eventText(e *Event) string {
 		b.WriteString(" complete")
 	}
 	return b.String()
+}
+
+// rowName names a row by its key.
+func rowName(t *schema.Table, partition [][]byte, static bool, clustering [][]byte) string {
+	name := t.Name
+	for i, v := range partition {
+		name += fmt.Sprintf(" %s=%s", t.Columns[i].Name, valueText(t.Columns[i].Type, v))
+	}
+	if static {
+		return name + " static"
+	}
+	for i, v := range clustering {
+		c := t.ClusteringColumns()[i]
+		name += fmt.Sprintf(" %s=%s", c.Name, valueText(c.Type, v))
+	}
+	return name
 }
 
 func imageText(t *schema.Table, image [][]byte) string {

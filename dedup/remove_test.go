@@ -10,15 +10,17 @@ import (
 	"testing"
 
 	"cassdelta/commitlog"
+	"cassdelta/internal/foldmodel"
 	"cassdelta/internal/rawtopic"
 	"cassdelta/schema"
 )
 
 // removals is a world in which tables are truncated, dropped and created again, as the logs of three nodes have it.
 type removals struct {
-	*world
+	*mutations
 	now    float64 // in seconds
 	tables map[string]*schema.Table
+	names  []string
 	logs   [3][]logged
 }
 
@@ -27,47 +29,52 @@ type logged struct {
 	at     float64 // in seconds
 	table  *schema.Table
 	record *rawtopic.Record
-	wrote  *mutation // if it is one
 }
 
 // newRemovals writes the logs. A statement reaches each node at a time of its own, so that of a write and a truncation one
 // comes first here and the other there; but a truncation has ended everywhere before the next statement of its kind. The
 // nodes' clocks are apart.
 func newRemovals(t testing.TB, seed uint64, statements int) *removals {
-	w := &removals{world: newWorld(t, seed), now: worldEpoch + 100}
-	w.ttl = false
-	w.tables = map[string]*schema.Table{wideTable: w.wide, singleTable: w.single}
+	r := rand.New(rand.NewPCG(seed, 1))
+	w := &removals{
+		mutations: &mutations{r: r, keys: 2, times: 12, values: 3, ranges: seed%3 != 0, elements: true, partitions: true},
+		now:       worldEpoch + 100, tables: map[string]*schema.Table{}, names: []string{"elements", "single"},
+	}
+	for _, t := range newWorld(t).tables {
+		if slices.Contains(w.names, t.definitions[0].Name) {
+			w.tables[t.definitions[0].Name] = t.definitions[0]
+		}
+	}
 	skew := [3]float64{w.r.Float64() * 20, w.r.Float64() * 20, w.r.Float64() * 20}
 	for n := range statements {
 		w.now += w.r.Float64() * 2
-		table := w.wide
-		if w.chance(30) {
-			table = w.single
-		}
+		table := w.tables[w.names[w.r.IntN(2)]]
 		switch chance := w.r.IntN(100); {
 		case chance < 5:
 			w.now += 4
 			for host := range w.logs {
-				w.log(host, 3, table, nil, &rawtopic.Record{Kind: rawtopic.KindTruncate, Truncate: &rawtopic.Truncate{
+				w.log(host, 3, table, &rawtopic.Record{Kind: rawtopic.KindTruncate, Truncate: &rawtopic.Truncate{
 					Table: table.ID, Timestamp: int64((w.now + skew[host]) * microseconds)}})
 			}
 			w.now += 4
 		case chance < 8:
 			w.now += 4
 			for host := range w.logs {
-				w.log(host, 3, table, nil, &rawtopic.Record{Kind: rawtopic.KindDrop, Drop: &rawtopic.Drop{
+				w.log(host, 3, table, &rawtopic.Record{Kind: rawtopic.KindDrop, Drop: &rawtopic.Drop{
 					Table: table.ID, Timestamp: int64(w.now * microseconds)}})
 			}
 			w.now += 4
 			w.create(t, table, n)
 		default:
-			u := w.mutation()
+			w.of, w.table = worldTable{definitions: []*schema.Table{table}}, table
+			d := w.data()
 			for _, host := range w.r.Perm(3)[:1+w.r.IntN(3)] {
 				spread := 3.0
 				if w.chance(10) {
 					spread = 60 // a hint
 				}
-				w.log(host, spread, w.tables[u.table], u, w.record(u, 0))
+				copied := *d
+				w.log(host, spread, table, dataRecord(&copied))
 			}
 		}
 	}
@@ -78,8 +85,8 @@ func newRemovals(t testing.TB, seed uint64, statements int) *removals {
 }
 
 // log puts a record into a node's log at a time of the next so many seconds.
-func (w *removals) log(host int, spread float64, table *schema.Table, wrote *mutation, record *rawtopic.Record) {
-	w.logs[host] = append(w.logs[host], logged{w.now + w.r.Float64()*spread, table, record, wrote})
+func (w *removals) log(host int, spread float64, table *schema.Table, record *rawtopic.Record) {
+	w.logs[host] = append(w.logs[host], logged{w.now + w.r.Float64()*spread, table, record})
 }
 
 // create makes the next table of a name. Its id tells that it is newer, or the time of its definition does.
@@ -90,13 +97,7 @@ func (w *removals) create(t testing.TB, old *schema.Table, n int) {
 	if w.r.IntN(3) == 0 {
 		spec.ID = schema.UUID{0: byte(w.r.Uint32()), 1: byte(n), 2: byte(n >> 8), 6: 0x40}
 	}
-	table := rebuild(t, spec)
-	w.tables[table.Name] = table
-	if table.Name == wideTable {
-		w.wide = table
-	} else {
-		w.single = table
-	}
+	w.tables[spec.Name] = rebuild(t, spec)
 }
 
 // finish puts a node's log into its order, and gives it positions and definitions.
@@ -119,7 +120,7 @@ func (w *removals) finish(host int) {
 				announced[l.table.ID] = true
 				definition := schemaRecord(l.table)
 				definition.Schema.Host = id
-				finished = append(finished, logged{at: l.at, table: l.table, record: definition})
+				finished = append(finished, logged{l.at, l.table, definition})
 			}
 		}
 		finished = append(finished, l)
@@ -162,8 +163,16 @@ func (w *removals) arrive() []*rawtopic.Record {
 
 // survivors are the rows that the nodes have in the end: of the last table of each name, what each has behind its last
 // truncation.
-func (w *removals) survivors() map[string]string {
-	m := newModel()
+func (w *removals) survivors(t *testing.T) map[string]string {
+	m := foldmodel.New()
+	apply := func(rec *rawtopic.Record) {
+		if _, err := m.Apply(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range w.tables {
+		apply(schemaRecord(table))
+	}
 	for _, log := range w.logs {
 		from := map[schema.UUID]int{}
 		for i, l := range log {
@@ -172,12 +181,41 @@ func (w *removals) survivors() map[string]string {
 			}
 		}
 		for i, l := range log {
-			if l.wrote != nil && i >= from[l.table.ID] && l.table == w.tables[l.wrote.table] {
-				m.fold(l.wrote)
+			if l.record.Kind == rawtopic.KindData && i >= from[l.table.ID] && l.table == w.tables[l.table.Name] {
+				apply(l.record)
 			}
 		}
 	}
-	return m.rows()
+	rows := map[string]string{}
+	for _, r := range m.Rows() {
+		table := w.tables[strings.TrimPrefix(r.Table, "ks.")]
+		partition, err := table.SplitPartitionKey(nil, r.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image := make([][]byte, len(table.Columns))
+		for i, c := range table.Columns {
+			if v, ok := r.Image[c.Name]; ok {
+				image[i] = []byte(v)
+			}
+		}
+		rows[rowName(table, partition, r.Static, r.Clustering)] = imageText(table, image)
+	}
+	return rows
+}
+
+// stored are the rows that exist in the state.
+func (w *removals) stored(t *testing.T, h *harness) map[string]string {
+	rows := map[string]string{}
+	err := h.fold.Rows(h.tx, func(r *StoredRow) error {
+		partition, err := r.Table.SplitPartitionKey(nil, r.Key)
+		rows[rowName(r.Table, partition, r.Static, r.Clustering)] = imageText(r.Table, r.Image)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 // TestRemovals folds the logs of three nodes with truncations, drops and tables created again, as they may arrive: the rows
@@ -190,7 +228,7 @@ func TestRemovals(t *testing.T) {
 	truncated, dropped, rows := 0, 0, 0
 	for seed := range uint64(runs) {
 		w := newRemovals(t, seed, 80)
-		expected := w.survivors()
+		expected := w.survivors(t)
 		rows += len(expected)
 		for range 3 {
 			h := newHarness(t)
@@ -208,7 +246,7 @@ func TestRemovals(t *testing.T) {
 					maps.DeleteFunc(chain, func(_, image string) bool { return image == "none" })
 				}
 			}
-			found := h.rows()
+			found := w.stored(t, h)
 			if !maps.Equal(found, expected) {
 				t.Fatalf("seed %d: the rows at the end are\n%v\nexpected\n%v", seed, found, expected)
 			}
