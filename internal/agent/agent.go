@@ -192,7 +192,11 @@ func (a *Agent) run(parent context.Context) error {
 
 	ctx, fail := context.WithCancelCause(parent)
 	defer fail(nil)
-	tables, err := a.readTables(ctx)
+	history, err := openHistory(a.c.StateDirectory, a.c.Host)
+	if err != nil {
+		return err
+	}
+	tables, err := a.readTables(ctx, history)
 	if err != nil {
 		return err
 	}
@@ -274,6 +278,9 @@ func (a *Agent) read(ctx context.Context, stored stored, ledger *ledger, publish
 		case a.c.UntilEnd && !tail.Settling():
 			return nil
 		default:
+			if err := publisher.caughtUp(ctx, seen); err != nil {
+				return err
+			}
 			if err := tail.Wait(ctx); err != nil {
 				return context.Cause(ctx)
 			}

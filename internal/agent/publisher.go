@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
@@ -23,20 +24,27 @@ type publisher struct {
 	log     *zap.Logger
 	// fail ends the agent.
 	fail func(error)
+	// looked is when the schema was last read for want of anything else to do.
+	looked time.Time
 	// stopped says that records fail because the agent stops, which is no failure.
 	stopped atomic.Bool
 
-	// announced holds, for each definition in use, the DDL time with which the raw topic has it.
-	announced map[schema.Hash]int64
+	// announced holds, for each definition in use, with what the raw topic has it.
+	announced map[schema.Hash]announcement
 	segment   int64 // of the last item
-	mutation  commitlog.Mutation
-	data      rawtopic.Data
-	record    rawtopic.Record
-	idle      sync.Pool
+	// version is that of its segment, read its position, and last that of each table's last update.
+	version  commitlog.Version
+	read     commitlog.Position
+	last     map[schema.UUID]commitlog.Position
+	own      commitlog.Mutation // of Cassandra's own tables
+	mutation commitlog.Mutation
+	data     rawtopic.Data
+	record   rawtopic.Record
+	idle     sync.Pool
 }
 
 func newPublisher(c Config, client *kgo.Client, l *ledger, t *tables, m *metrics, log *zap.Logger, fail func(error)) *publisher {
-	p := &publisher{c: c, client: client, ledger: l, tables: t, metrics: m, log: log, fail: fail, announced: map[schema.Hash]int64{}}
+	p := &publisher{c: c, client: client, ledger: l, tables: t, metrics: m, log: log, fail: fail, announced: map[schema.Hash]announcement{}, last: map[schema.UUID]commitlog.Position{}, looked: time.Now()}
 	p.idle.New = func() any {
 		o := &outgoing{p: p}
 		o.promise = o.acknowledged
@@ -45,12 +53,19 @@ func newPublisher(c Config, client *kgo.Client, l *ledger, t *tables, m *metrics
 	return p
 }
 
+// announcement is what the raw topic has with a definition: the time of the DDL, and whether the table's creation was captured.
+type announcement struct {
+	alteredAt int64
+	created   bool
+}
+
 // item publishes what an item of the tail holds. The error is that of ctx, or final for the agent.
 func (p *publisher) item(ctx context.Context, item *commitlog.Item) error {
 	if item.Segment != p.segment {
-		p.segment = item.Segment
+		p.segment, p.version = item.Segment, item.Version
 		p.tables.expire()
 	}
+	defer func() { p.read = item.Position }()
 	switch item.Kind {
 	case commitlog.Entry:
 		p.metrics.mutations.Inc()
@@ -66,6 +81,7 @@ func (p *publisher) item(ctx context.Context, item *commitlog.Item) error {
 	case commitlog.Gap:
 		p.metrics.gaps.Inc()
 		p.log.Error("changes of this node are missing: "+item.Err.Error(), zap.Int64("segment", item.Segment))
+		return p.lost(ctx)
 	}
 	return nil
 }
@@ -86,6 +102,9 @@ func (p *publisher) segmentEnd(ctx context.Context, item *commitlog.Item) error 
 		return err
 	}
 	p.ledger.done(n)
+	if err := p.lost(ctx); err != nil {
+		return err
+	}
 	p.ledger.end(s, item.Position, endDamaged)
 	return nil
 }
@@ -94,11 +113,10 @@ func (p *publisher) segmentEnd(ctx context.Context, item *commitlog.Item) error 
 func (p *publisher) entry(ctx context.Context, item *commitlog.Item) error {
 	// A payload that is too short for a table id begins with none, and is for the decoder to complain about.
 	first, _ := commitlog.FirstTable(item.Payload)
-	if p.tables.isDDL(first) {
-		p.ledger.skip(item.Position)
-		return nil
+	if p.tables.isDDL(first) || p.tables.isLocal(first) {
+		return p.system(ctx, item)
 	}
-	if err := p.tables.freshen(ctx); err != nil {
+	if err := p.freshen(ctx); err != nil {
 		return err
 	}
 	if p.tables.passes(first) {
@@ -129,6 +147,32 @@ func (p *publisher) entry(ctx context.Context, item *commitlog.Item) error {
 	return nil
 }
 
+// freshen reads the schema again if it may have changed.
+func (p *publisher) freshen(ctx context.Context) error {
+	if err := p.tables.freshen(ctx); err != nil {
+		return err
+	}
+	if err := p.tables.history.store(); err != nil {
+		return err
+	}
+	return p.due(ctx, p.segment, time.Time{})
+}
+
+// caughtUp publishes what the log does not show, when there is nothing more to read in it, and all was read up to a time.
+func (p *publisher) caughtUp(ctx context.Context, seen time.Time) error {
+	if now := time.Now(); now.Sub(p.looked) >= lookAgain {
+		p.looked = now
+		p.tables.expire()
+		if err := p.freshen(ctx); err != nil {
+			return err
+		}
+	}
+	return p.due(ctx, 0, seen)
+}
+
+// lookAgain is the time from one look for changes of the schema to the next, when the log has nothing new.
+const lookAgain = 10 * time.Second
+
 // update publishes one update.
 func (p *publisher) update(ctx context.Context, n uint64, item *commitlog.Item, u *commitlog.Update) error {
 	info := p.tables.infos[u.Table.ID]
@@ -147,6 +191,7 @@ func (p *publisher) update(ctx context.Context, n uint64, item *commitlog.Item, 
 		return err
 	}
 	partition := rawtopic.Partition(schema.Token(u.Key), p.c.RawPartitions)
+	p.last[u.Table.ID] = item.Position
 	p.record = rawtopic.Record{Kind: rawtopic.KindData, Data: &p.data}
 	o := p.take(n)
 	o.value = rawtopic.Append(o.value[:0], &p.record)
@@ -173,22 +218,16 @@ func (p *publisher) update(ctx context.Context, n uint64, item *commitlog.Item, 
 // until that is acknowledged, so that no failure can leave data in front of its definition.
 func (p *publisher) announce(ctx context.Context, t *schema.Table) error {
 	hash := t.Hash()
-	if at, ok := p.announced[hash]; ok && at == t.AlteredAt {
+	now := announcement{t.AlteredAt, p.tables.history.complete(t.ID)}
+	if said, ok := p.announced[hash]; ok && said == now {
 		return nil
 	}
-	value := rawtopic.Append(nil, &rawtopic.Record{Kind: rawtopic.KindSchema, Schema: &rawtopic.Schema{
-		Hash: hash, Definition: t.Definition(), AlteredAt: t.AlteredAt,
+	err := p.broadcast(ctx, &rawtopic.Record{Kind: rawtopic.KindSchema, Schema: &rawtopic.Schema{
+		Hash: hash, Definition: t.Definition(), AlteredAt: t.AlteredAt, Host: p.c.Host, Created: now.created,
 	}})
-	records := make([]*kgo.Record, p.c.RawPartitions)
-	for i := range records {
-		records[i] = &kgo.Record{Topic: p.c.RawTopic, Partition: int32(i), Value: value}
+	if err != nil {
+		return err
 	}
-	if err := p.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return produceError(p.c.RawTopic, len(value), err)
-	}
-	p.announced[hash] = t.AlteredAt
+	p.announced[hash] = now
 	return nil
 }

@@ -52,8 +52,8 @@ func retry(ctx context.Context, within time.Duration, f func(context.Context) er
 }
 
 // readTables reads the schema for the first time.
-func (a *Agent) readTables(ctx context.Context) (*tables, error) {
-	t := newTables(a.c.Source, a.c.Static, a.bounds.schema, a.metrics, a.log)
+func (a *Agent) readTables(ctx context.Context, h *history) (*tables, error) {
+	t := newTables(a.c.Source, a.c.Static, a.c.Host, h, a.bounds.schema, a.metrics, a.log)
 	err := retry(ctx, a.bounds.start, func(ctx context.Context) error {
 		_, err := t.refresh(ctx)
 		return err

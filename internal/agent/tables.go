@@ -50,8 +50,16 @@ type tables struct {
 	metrics *metrics
 	log     *zap.Logger
 
+	host    schema.UUID
+	history *history
+	// born has the tables whose creation was read in the log, and that are not in the history yet.
+	born   map[schema.UUID]bool
+	unseen unseen
+
 	catalog *schema.Catalog
 	decoder *commitlog.Decoder
+	// system decodes mutations of Cassandra's own tables.
+	system *commitlog.Decoder
 	// captured has the keyspaces with a table that has cdc = true. All updates of a mutation are of one keyspace.
 	captured map[string]bool
 	infos    map[schema.UUID]*tableInfo
@@ -76,9 +84,10 @@ type tableInfo struct {
 	left        prometheus.Counter // updates left out
 }
 
-func newTables(source Source, static bool, bounds schemaBounds, m *metrics, log *zap.Logger) *tables {
+func newTables(source Source, static bool, host schema.UUID, h *history, bounds schemaBounds, m *metrics, log *zap.Logger) *tables {
 	return &tables{
 		source: source, static: static, bounds: bounds, metrics: m, log: log,
+		host: host, history: h, born: map[schema.UUID]bool{}, unseen: newUnseen(),
 		complained: map[string]bool{}, unknown: map[string]time.Time{}, counters: map[schema.UUID]prometheus.Counter{},
 	}
 }
@@ -87,20 +96,115 @@ func newTables(source Source, static bool, bounds schemaBounds, m *metrics, log 
 func (t *tables) refresh(ctx context.Context) (changed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.bounds.read)
 	defer cancel()
+	at := time.Now()
 	fresh, err := t.source.Read(ctx)
 	if err != nil {
 		t.metrics.schemaFailures.Inc()
 		return false, err
 	}
+	if err := t.readTruncations(ctx, at); err != nil {
+		t.metrics.schemaFailures.Inc()
+		return false, err
+	}
 	t.stale, t.changed, t.failing = false, false, false
-	merged, changed := merge(t.catalog, fresh)
-	if !changed {
+	first := t.catalog == nil
+	if first {
+		t.catalog = schema.NewCatalog(t.history.tables())
+	}
+	held, err := t.hold(fresh, at)
+	if err != nil {
+		return false, err
+	}
+	merged, changed := merge(t.catalog, held)
+	if !changed && !first {
 		return false, nil
 	}
+	t.use(merged)
+	return true, nil
+}
+
+// hold is the schema with tables kept captured whose cdc was set to false further on in the log. It takes note of what the
+// log has not shown yet.
+func (t *tables) hold(fresh *schema.Catalog, at time.Time) (*schema.Catalog, error) {
+	if t.static {
+		return fresh, nil
+	}
+	held := false
+	all := fresh.Tables()
+	for _, id := range t.history.order {
+		k := t.history.known[id]
+		table := fresh.ByID(id)
+		if table != nil {
+			delete(t.unseen.gone, id)
+		}
+		switch {
+		case k.dropped:
+		case table == nil:
+			if _, ok := t.unseen.gone[id]; !ok {
+				t.unseen.gone[id] = at
+			}
+		case table.CDC:
+			k.off = false
+			delete(t.unseen.off, id)
+		case !k.off:
+			if _, ok := t.unseen.off[id]; !ok {
+				t.unseen.off[id] = at
+			}
+			spec := *table
+			spec.CDC, spec.AlteredAt = true, k.table.AlteredAt
+			on, err := schema.NewTable(spec)
+			if err != nil {
+				return nil, err
+			}
+			if !held {
+				held, all = true, append([]*schema.Table(nil), all...)
+			}
+			all = append(all, on)
+		}
+	}
+	if !held {
+		return fresh, nil
+	}
+	return schema.NewCatalog(all), nil
+}
+
+// readTruncations takes note of the node's truncations that the log has not shown yet. Those of before the agent's time
+// are none of its business.
+func (t *tables) readTruncations(ctx context.Context, at time.Time) error {
+	source, ok := t.source.(truncatedSource)
+	if !ok || t.static {
+		return nil
+	}
+	found, err := source.Truncated(ctx, t.host)
+	if err != nil {
+		return err
+	}
+	for id, value := range found {
+		k := t.history.known[id]
+		truncation, err := commitlog.ParseTruncation(value)
+		if err != nil || k == nil || truncation.Time < t.history.since || truncation.Position.Compare(k.truncated) <= 0 {
+			continue
+		}
+		if t.unseen.truncated[id] != truncation {
+			t.unseen.truncated[id], t.unseen.at[id] = truncation, at
+		}
+	}
+	return nil
+}
+
+// release takes a table, with this definition, out of those that are captured.
+func (t *tables) release(table *schema.Table) {
+	t.use(schema.NewCatalog(append(append([]*schema.Table(nil), t.catalog.Tables()...), table)))
+}
+
+// use makes a catalog the one that is known.
+func (t *tables) use(merged *schema.Catalog) {
 	t.catalog = merged
 	t.decoder = commitlog.NewDecoder(merged, func(table *schema.Table) bool { return table.CDC })
+	t.system = commitlog.NewDecoder(merged, wantedOfSystem)
 	t.captured, t.infos = map[string]bool{}, map[schema.UUID]*tableInfo{}
 	for _, table := range merged.Tables() {
+		t.noteTable(table)
 		if !table.CDC {
 			continue
 		}
@@ -114,7 +218,19 @@ func (t *tables) refresh(ctx context.Context) (changed bool, err error) {
 		}
 		t.infos[table.ID] = info
 	}
-	return true, nil
+}
+
+// noteTable puts a captured table into the history.
+func (t *tables) noteTable(table *schema.Table) {
+	if !table.CDC && t.history.known[table.ID] == nil {
+		return
+	}
+	t.history.note(table)
+	if t.born[table.ID] {
+		delete(t.born, table.ID)
+		k := t.history.known[table.ID]
+		k.created, t.history.dirty = true, true
+	}
 }
 
 // merge puts what is new over what is known; changed is false if there is no difference.
