@@ -116,7 +116,7 @@ var defaultBounds = bounds{
 	keep:   time.Second,
 	beat:   5 * time.Second,
 	flight: flightBounds{bytes: 64 << 20, records: 1 << 16},
-	schema: schemaBounds{read: 10 * time.Second, backoff: 500 * time.Millisecond, patience: time.Minute},
+	schema: schemaBounds{read: 10 * time.Second, backoff: 500 * time.Millisecond, patience: time.Minute, slack: time.Minute, look: 10 * time.Second},
 }
 
 // Agent publishes the changes of one node.

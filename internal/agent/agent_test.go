@@ -132,7 +132,7 @@ func newRig(t *testing.T, n *node, k *kafka, tables ...*schema.Table) *rig {
 	r.bounds = defaultBounds
 	r.bounds.start = 20 * time.Second
 	r.bounds.keep = 5 * time.Millisecond
-	r.bounds.schema = schemaBounds{read: time.Second, backoff: time.Millisecond, patience: 100 * time.Millisecond}
+	r.bounds.schema = schemaBounds{read: time.Second, backoff: time.Millisecond, patience: 100 * time.Millisecond, slack: time.Minute, look: 10 * time.Second}
 	return r
 }
 

@@ -21,10 +21,8 @@ import (
 //   - TRUNCATE writes system.local.truncated_at, a little behind the place where it takes effect.
 //
 // A segment in which there is nothing of a captured table is never handed over by Cassandra, and neither are they
-// then. What the log does not show within slack of its appearing by CQL was in such a segment.
-
-// slack is how long the log may take to show what CQL does: the time from one sync to the next, and some more.
-const slack = time.Minute
+// then. What the log does not show within a time (schemaBounds.slack) of its appearing by CQL
+// was in such a segment.
 
 // truncatedSource is a source that knows the node's truncations, as system.local has them.
 type truncatedSource interface {
@@ -330,19 +328,19 @@ func (p *publisher) due(ctx context.Context, segment int64, seen time.Time) erro
 	read := p.read
 	for _, id := range p.tables.history.order {
 		k := p.tables.history.known[id]
-		if t, ok := u.truncated[id]; ok && (t.Position.Segment < segment || seen.Sub(u.at[id]) > slack) {
+		if t, ok := u.truncated[id]; ok && (t.Position.Segment < segment || seen.Sub(u.at[id]) > p.tables.bounds.slack) {
 			n := p.ledger.begin(read)
 			if err := p.truncated(ctx, n, id, t, read); err != nil {
 				return err
 			}
 			p.ledger.done(n)
 		}
-		if since, ok := u.off[id]; ok && seen.Sub(since) > slack {
+		if since, ok := u.off[id]; ok && seen.Sub(since) > p.tables.bounds.slack {
 			if err := p.turnedOff(ctx, id, 0); err != nil {
 				return err
 			}
 		}
-		if since, ok := u.gone[id]; ok && seen.Sub(since) > slack {
+		if since, ok := u.gone[id]; ok && seen.Sub(since) > p.tables.bounds.slack {
 			if err := p.drop(ctx, read, k, since.UnixMicro()); err != nil {
 				return err
 			}

@@ -160,7 +160,7 @@ func (p *publisher) freshen(ctx context.Context) error {
 
 // caughtUp publishes what the log does not show, when there is nothing more to read in it, and all was read up to a time.
 func (p *publisher) caughtUp(ctx context.Context, seen time.Time) error {
-	if now := time.Now(); now.Sub(p.looked) >= lookAgain {
+	if now := time.Now(); now.Sub(p.looked) >= p.tables.bounds.look {
 		p.looked = now
 		p.tables.expire()
 		if err := p.freshen(ctx); err != nil {
@@ -169,9 +169,6 @@ func (p *publisher) caughtUp(ctx context.Context, seen time.Time) error {
 	}
 	return p.due(ctx, 0, seen)
 }
-
-// lookAgain is the time from one look for changes of the schema to the next, when the log has nothing new.
-const lookAgain = 10 * time.Second
 
 // update publishes one update.
 func (p *publisher) update(ctx context.Context, n uint64, item *commitlog.Item, u *commitlog.Update) error {

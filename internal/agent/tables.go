@@ -20,6 +20,9 @@ type schemaBounds struct {
 	read time.Duration
 	// backoff is the time before the second reading; it doubles from one to the next, up to 8 s.
 	backoff time.Duration
+	// slack is how long the log may take to show what CQL does: the time from one sync to the next, and some more. look is the
+	// time from one look for changes to the next when the log has nothing new.
+	slack, look time.Duration
 	// patience is how long readings that fail are repeated before the log is read on with what is known, and how long
 	// what was not found is taken for unknown without another reading.
 	patience time.Duration

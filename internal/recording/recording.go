@@ -9,6 +9,7 @@
 //	recording.json                      what it is: versions, nodes, moments, tables (type Recording)
 //	workload.cql                        the statements that ran, in order; lines "-- @..." say what else was done
 //	schema.cql                          DESCRIBE ... WITH INTERNALS at the end, hence with table ids and dropped columns
+//	schema-<name>.jsonl                 rows of system_schema as SELECT JSON prints them, at a time that the workload names
 //	keystore.jceks                      the keys of encrypted segments, if there are any; the passwords are in workload.cql
 //	final/<keyspace>.<table>.jsonl      SELECT JSON * at ALL at the end, one row a line, lines in byte order
 //	<node>/<moment>/CommitLog-<v>-<id>.log.gz     a segment, compressed by gzip
@@ -93,6 +94,15 @@ func Open(fsys fs.FS) (*Recording, error) {
 // Schema is the CQL of all keyspaces as they were at the end.
 func (r *Recording) Schema() (string, error) {
 	text, err := fs.ReadFile(r.fsys, "schema.cql")
+	return string(text), err
+}
+
+// SchemaRowsFile is the path of the rows of system_schema at a time that the workload names.
+func SchemaRowsFile(name string) string { return "schema-" + name + ".jsonl" }
+
+// SchemaRows are the rows of system_schema at a time that the workload names.
+func (r *Recording) SchemaRows(name string) (string, error) {
+	text, err := fs.ReadFile(r.fsys, SchemaRowsFile(name))
 	return string(text), err
 }
 

@@ -206,6 +206,41 @@ func (r *recorder) finalRows(ctx context.Context, s *gocql.Session, keyspace str
 	return nil
 }
 
+// schemaRows writes the rows of system_schema that make tables: those of the workload's, of system_schema itself and of
+// system.local.
+func (r *recorder) schemaRows(ctx context.Context, name string) error {
+	s, err := r.session(r.coordinator)
+	if err != nil {
+		return err
+	}
+	keyspaces, err := userKeyspaces(ctx, s)
+	if err != nil {
+		return err
+	}
+	var rows []string
+	read := func(table, where string, args ...any) error {
+		iter := s.Query("SELECT JSON * FROM system_schema."+table+" WHERE "+where, args...).IterContext(ctx)
+		for row := ""; iter.Scan(&row); {
+			rows = append(rows, row+"\n")
+		}
+		return iter.Close()
+	}
+	for _, table := range []string{"tables", "columns", "dropped_columns", "types"} {
+		for _, keyspace := range append(keyspaces, "system_schema") {
+			if err := read(table, "keyspace_name = ?", keyspace); err != nil {
+				return err
+			}
+		}
+		if table == "types" {
+			continue
+		}
+		if err := read(table, "keyspace_name = 'system' AND table_name = 'local'"); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(r.out, recording.SchemaRowsFile(name)), []byte(strings.Join(rows, "")), 0o644)
+}
+
 // indexState is the names and contents of a node's index files.
 func indexState(n *testparts.Node) (string, error) {
 	files, err := filepath.Glob(filepath.Join(n.CDCRawDir(), "*_cdc.idx"))

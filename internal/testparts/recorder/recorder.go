@@ -15,6 +15,7 @@
 //	-- @hints NODE                wait until the others have delivered their hints to it; an error if they had none
 //	-- @nodetool NODE COMMAND...  run a command of nodetool
 //	-- @repair KEYSPACE           run a full repair of all ranges
+//	-- @schema NAME               copy the rows of system_schema
 //	-- @moment NAME WORDS...      copy cdc_raw of all nodes; the words tell what is special about the moment
 //	-- @synced NODE               wait until an index file of the node has moved since the previous step
 //	-- @repeat N                  run the next statement for ${i} from 1 to N, at most once each
@@ -254,6 +255,8 @@ func (r *recorder) step(ctx context.Context, s step) error {
 		_, err := r.node(arg(0))
 		r.coordinator = arg(0)
 		return err
+	case "schema":
+		return r.schemaRows(ctx, arg(0))
 	case "moment":
 		return r.moment(arg(0), strings.Join(s.args[min(1, len(s.args)):], " "))
 	case "repair":
