@@ -23,7 +23,9 @@
 //
 // # JKS
 //
-// Cannot hold secret keys, so it is refused by name.
+// A file in JKS's own form cannot hold secret keys, so it is refused by name. But Java's KeyStore of type JKS reads a PKCS12 file
+// as well, as long as keystore.type.compat is on, as it is unless told otherwise, and so a cassandra.yaml with store_type JKS
+// can work: with PKCS12 in the file. That is read. Source: sun.security.util.KeyStoreDelegator.
 //
 // What is read is checked against the password before it is taken apart, and nothing that a file says makes the package
 // take more memory than the file's size.
@@ -126,7 +128,7 @@ func parse(b []byte, kind, password string) (map[string]entry, error) {
 	switch {
 	case bytes.HasPrefix(b, []byte{0xce, 0xce, 0xce, 0xce}):
 	case bytes.HasPrefix(b, []byte{0xfe, 0xed, 0xfe, 0xed}):
-		return nil, errors.New("it is of type JKS, which cannot hold secret keys: expected JCEKS or PKCS12; " +
+		return nil, errors.New("it has the form JKS, which cannot hold secret keys: expected JCEKS or PKCS12; " +
 			"keytool -importkeystore copies keys from one type to another")
 	case bytes.HasPrefix(b, []byte{0x30}):
 		found = "PKCS12"

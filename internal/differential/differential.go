@@ -2,6 +2,9 @@
 // starts a real node, makes random tables and writes to them, stops the node, and has both readers print the same
 // segments in the form of "cassdelta segment dump --json". Every line must be the same, byte for byte.
 //
+// While the node writes, its segments are read every 20 ms up to the last valid sync marker, each by one reader that goes on
+// and by another that begins anew. Nothing may be found that the finished segments do not have at that place.
+//
 // # Variants
 //
 // A [Variant] is a version of Cassandra and a form of the commit log's sections. Both readers read what the version
@@ -20,6 +23,7 @@ package differential
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -51,7 +55,9 @@ type Result struct {
 	Release    string
 	LogVersion string
 	Comparison
-	Took time.Duration
+	// Watched is what was read while the node wrote.
+	Watched Watched
+	Took    time.Duration
 }
 
 // keyspace is that of all tables.
@@ -82,7 +88,7 @@ func run(ctx context.Context, o Options) (Result, error) {
 		}
 	}
 	cluster, err := testparts.StartCassandra(ctx, testparts.CassandraOptions{
-		Version: o.Variant.version.cassandra, Dir: o.Dir, CDC: true, ExtraYAML: o.Variant.yamlSettings(k),
+		Version: o.Variant.version.cassandra, Dir: o.Dir, CDC: true, ExtraYAML: o.Variant.yamlSettings(g, k),
 		// Long and short sections.
 		SyncPeriod: pick(g, []time.Duration{100 * time.Millisecond, time.Second, 10 * time.Second}),
 	})
@@ -100,10 +106,20 @@ func run(ctx context.Context, o Options) (Result, error) {
 			return r, err
 		}
 	}
-	if r.Release, err = work(ctx, node, g, o.Mutations, s.schema); err != nil {
+	w := newWatcher(s.dir, s.keys)
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	watched := make(chan error, 1)
+	go func() { watched <- w.run(watching) }()
+	r.Release, err = work(ctx, node, g, o.Mutations, s.schema)
+	if err == nil {
+		err = node.Stop(ctx)
+	}
+	stopWatching()
+	if err = errors.Join(err, <-watched); err != nil {
 		return r, err
 	}
-	if err := node.Stop(ctx); err != nil {
+	if r.Watched, err = w.finish(); err != nil {
 		return r, err
 	}
 	if r.Comparison, err = compareReaders(ctx, "cassandra-"+o.Variant.version.cassandra, s); err != nil {

@@ -62,6 +62,10 @@ func TestAgainstCassandra(t *testing.T) {
 			t.Logf("Cassandra %s, log version %s, seed %d: %d mutations, %d lines, %d bytes, %d differences in %s",
 				r.Release, r.LogVersion, seed, r.Mutations, r.Lines, r.Bytes, r.Differences, r.Took)
 			report(t, r.Comparison)
+			t.Logf("while it was written: %d looks at %d segments saw %d mutations", r.Watched.Looks, r.Watched.Segments, r.Watched.Mutations)
+			if r.Watched.Looks < 50 || r.Watched.Segments < 2 || r.Watched.Mutations < r.Mutations/2 {
+				t.Errorf("not enough was read while the node wrote: %+v", r.Watched)
+			}
 		})
 	}
 }
@@ -120,7 +124,7 @@ func compareRecording(t *testing.T, rec *recording.Recording, moment string) (Co
 	}
 	keystore := filepath.Join(recordings, rec.Name, "keystore.jceks")
 	if _, err := os.Stat(keystore); err == nil {
-		k := &keys{path: keystore, alias: "testing:1", chunkKiB: 16, storePassword: "cassandra-store", keyPassword: "cassandra-key"}
+		k := &keys{path: keystore, storeType: "JCEKS", alias: "testing:1", chunkKiB: 16, storePassword: "cassandra-store", keyPassword: "cassandra-key"}
 		config["transparent_data_encryption_options"] = k.yaml()
 		if s.keys, err = k.open(); err != nil {
 			return Comparison{}, err

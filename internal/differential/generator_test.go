@@ -32,7 +32,7 @@ func TestValuesAreValid(t *testing.T) {
 			t.Fatalf("seed %d: %s 0x%x: %v", seed, typ.CQL(), v, typ.Validate(v))
 		}
 	}
-	for _, kind := range append(slices.Clone(natives), schema.KindList, schema.KindSet, schema.KindMap, schema.KindTuple, schema.KindUDT, schema.KindVector) {
+	for _, kind := range append(slices.Clone(natives), schema.KindList, schema.KindSet, schema.KindMap, schema.KindTuple, schema.KindUDT, schema.KindVector, schema.KindCustom) {
 		if kinds[kind] == 0 {
 			t.Errorf("no column of kind %d was drawn", kind)
 		}

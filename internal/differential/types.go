@@ -14,6 +14,15 @@ var natives = []schema.Kind{
 	schema.KindVarint,
 }
 
+// customs are types that CQL names by their class only: one with values of a fixed length, and two without.
+var customs = []string{
+	marshal + "LexicalUUIDType",
+	marshal + "CompositeType(" + marshal + "UTF8Type," + marshal + "Int32Type)",
+	marshal + "DynamicCompositeType(a=>" + marshal + "BytesType)",
+}
+
+const marshal = "org.apache.cassandra.db.marshal."
+
 // place is where a type stands, which limits what it may be.
 type place int
 
@@ -65,7 +74,7 @@ func (g *generator) typ(p place, depth int) *schema.Type {
 func (g *generator) nested(p place, depth int) *schema.Type {
 	t := &schema.Type{Frozen: p != inColumn || g.chance(0.3)}
 	within := min(p, inValue)
-	kinds := []schema.Kind{schema.KindList, schema.KindSet, schema.KindMap, schema.KindTuple, schema.KindUDT}
+	kinds := []schema.Kind{schema.KindList, schema.KindSet, schema.KindMap, schema.KindTuple, schema.KindUDT, schema.KindCustom}
 	if g.vectors {
 		kinds = append(kinds, schema.KindVector)
 	}
@@ -86,6 +95,8 @@ func (g *generator) nested(p place, depth int) *schema.Type {
 		t.Frozen = true
 		t.Elems = []*schema.Type{g.typ(within, depth+1)}
 		t.Dimension = 1 + g.rng.IntN(5)
+	case schema.KindCustom:
+		return &schema.Type{Kind: schema.KindCustom, Name: pick(g, customs)}
 	case schema.KindUDT:
 		udt := *pick(g, g.udts)
 		udt.Frozen = t.Frozen

@@ -55,8 +55,35 @@ func (g *generator) filled(t *schema.Type) []byte {
 			b = g.appendElement(b, t.Elems[0])
 		}
 		return b
+	case schema.KindCustom:
+		return g.customValue(t.Name)
 	}
 	return g.nativeValue(t.Kind)
+}
+
+// customValue draws a value of one of customs. A composite is, for each component, a length of two bytes, the component, and a
+// byte 0; a dynamic one has the letter of each component's type, with 0x80 before it, in front.
+func (g *generator) customValue(class string) []byte {
+	switch class {
+	case customs[0]:
+		return g.bytes(16)
+	case customs[1]:
+		b := appendComponent(nil, g.nativeValue(schema.KindText))
+		if g.chance(0.8) { // components at the end may be missing
+			b = appendComponent(b, g.integer(4))
+		}
+		return b
+	}
+	var b []byte
+	for range 1 + g.rng.IntN(3) {
+		b = appendComponent(append(b, 0x80, 'a'), g.bytes(g.rng.IntN(20)))
+	}
+	return b
+}
+
+func appendComponent(b, v []byte) []byte {
+	b = append(binary.BigEndian.AppendUint16(b, uint16(len(v))), v...)
+	return append(b, 0)
 }
 
 // appendElement appends an element of a vector: bare if its type has a fixed length.

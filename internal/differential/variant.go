@@ -31,6 +31,10 @@ type version struct {
 type form struct {
 	name string
 	yaml map[string]any
+	// class is that of the compressor, "" for none; parameters are the options of it that a run draws from, each as Cassandra's
+	// compressor takes it.
+	class      string
+	parameters map[string][]string
 	// since50 says that versions before 5.0 have not got it.
 	since50 bool
 	// encrypted says that a keystore is needed.
@@ -53,20 +57,32 @@ var versions = []version{
 var forms = []form{
 	{name: "plain"},
 	{name: "direct", since50: true, yaml: map[string]any{"commitlog_disk_access_mode": "direct"}},
-	compressed("lz4", "LZ4Compressor"),
-	compressed("snappy", "SnappyCompressor"),
-	compressed("deflate", "DeflateCompressor"),
-	compressed("zstd", "ZstdCompressor"),
-	compressed("noop", "NoopCompressor"),
+	{name: "lz4", class: "LZ4Compressor", parameters: map[string][]string{
+		"lz4_compressor_type": {"fast", "high"}, "lz4_high_compressor_level": {"1", "9", "17"}}},
+	{name: "snappy", class: "SnappyCompressor"},
+	{name: "deflate", class: "DeflateCompressor"},
+	{name: "zstd", class: "ZstdCompressor", parameters: map[string][]string{"compression_level": {"-131072", "-5", "1", "3", "19", "22"}}},
+	{name: "noop", class: "NoopCompressor"},
 	{name: "encrypted", encrypted: true},
 }
 
-func compressed(name, class string) form {
-	return form{name: name, yaml: map[string]any{"commitlog_compression": []any{map[string]any{"class_name": class}}}}
+// compression draws what commitlog_compression says.
+func (f *form) compression(g *generator) map[string]any {
+	class := map[string]any{"class_name": pick(g, []string{f.class, "org.apache.cassandra.io.compress." + f.class})}
+	parameters := map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(f.parameters)) {
+		if g.chance(0.8) {
+			parameters[name] = pick(g, f.parameters[name])
+		}
+	}
+	if len(parameters) > 0 {
+		class["parameters"] = []any{parameters}
+	}
+	return map[string]any{"commitlog_compression": []any{class}}
 }
 
 // yamlSettings are those of a node of the variant; keys is nil if it encrypts nothing.
-func (v Variant) yamlSettings(keys *keys) map[string]any {
+func (v Variant) yamlSettings(g *generator, keys *keys) map[string]any {
 	y := map[string]any{}
 	if v.version.cassandra == "4.0" {
 		maps.Copy(y, map[string]any{
@@ -84,6 +100,9 @@ func (v Variant) yamlSettings(keys *keys) map[string]any {
 	y["unlogged_batch_across_partitions_warn_threshold"] = 1000
 	maps.Copy(y, v.version.yaml)
 	maps.Copy(y, v.form.yaml)
+	if v.form.class != "" {
+		maps.Copy(y, v.form.compression(g))
+	}
 	if keys != nil {
 		y["transparent_data_encryption_options"] = keys.yaml()
 	}

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"os"
@@ -129,6 +130,17 @@ func TestForms(t *testing.T) {
 	}
 	golden(t, "info-forms-5.0.txt", out.Bytes())
 
+	// The same key as it is.
+	want := out.String()
+	out.Reset()
+	raw := KeystoreFlags{RawKey: []string{"testing:1=6f1c7587cced1a3d118caf10f1cfb832"}}
+	if keys, err = raw.Keys(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Info(t.Context(), Options{Paths: []string{dir}, Schema: schema, Keyspace: "forms", Keys: keys, Out: &out, Notes: &notes}); err != nil || out.String() != want {
+		t.Errorf("with a raw key: %v\n%s", err, out.String())
+	}
+
 	flags.Keystore = ""
 	if keys, err = flags.Keys(); keys != nil || err != nil {
 		t.Fatalf("without a keystore: %v, %v", keys, err)
@@ -141,6 +153,36 @@ func TestForms(t *testing.T) {
 	flags = KeystoreFlags{Keystore: recordings + "forms-5.0/keystore.jceks", KeystorePassword: "no password"}
 	if _, err := flags.Keys(); err == nil || strings.Contains(err.Error(), flags.KeystorePassword) {
 		t.Errorf("with a wrong password: %v", err)
+	}
+}
+
+// TestRawKeys: the form of keys that are given, and errors that do not hold them.
+func TestRawKeys(t *testing.T) {
+	const key = "000102030405060708090a0b0c0d0e0f"
+	f := KeystoreFlags{RawKey: []string{"a=b=" + key, "c=" + key + key}}
+	keys, err := f.Keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for alias, want := range map[string]string{"a=b": key, "c": key + key} {
+		if found, err := keys.Key(alias); err != nil || hex.EncodeToString(found) != want {
+			t.Errorf("%s: found %x, %v", alias, found, err)
+		}
+	}
+	for _, c := range []struct {
+		flags KeystoreFlags
+		want  string
+	}{
+		{KeystoreFlags{RawKey: []string{key}}, "raw key 1: expected the form ALIAS=HEX"},
+		{KeystoreFlags{RawKey: []string{"=" + key}}, "expected the form ALIAS=HEX"},
+		{KeystoreFlags{RawKey: []string{"a=" + key[1:]}}, `raw key "a": expected hexadecimal digits`},
+		{KeystoreFlags{RawKey: []string{"a=" + key[2:]}}, `raw key "a": expected 16, 24 or 32 bytes, found 15`},
+		{KeystoreFlags{RawKey: []string{"a=" + key, "a=" + key}}, `raw key "a" is given twice`},
+		{KeystoreFlags{RawKey: []string{"a=" + key}, Keystore: "x"}, "expected a keystore or raw keys, found both"},
+	} {
+		if _, err := c.flags.Keys(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), key[4:]) {
+			t.Errorf("%v: expected %q, found %v", c.flags.RawKey, c.want, err)
+		}
 	}
 }
 
