@@ -10,6 +10,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
 go build -o "$dir/commitlog" ./bench/commitlog
+go build -o "$dir/cassdelta" ./cmd/cassdelta
 jars=$(go run ./cmd/testparts fetch cassandra-5.0 | awk '{print $2}')
 release=$(basename "$jars"/cassandra-all-*.jar .jar)
 open=()
@@ -71,12 +72,18 @@ done
 rm -rf "$dir"/*-*
 
 echo
-echo "a directory of 1 GiB, followed from its start:"
+echo "a directory of 1 GiB (32 segments), followed from its start as an agent does, dumped and scanned:"
 for form in plain lz4; do
   "$dir/commitlog" generate "$dir/large-$form" inserts "$form" 32
   pinned "$dir/commitlog" follow "$dir/large-$form" |
     awk -v name="$form" '{ for (i = 1; i <= NF; i++) { split($i, pair, "="); v[pair[1]] = pair[2] }
       printf "%-28s  %d segments, %.2f million mutations/s, peak resident set %.1f MiB\n", name, v["segments"],
         v["mutations"] / v["wall_ns"] * 1000, v["peak_rss_bytes"] / 1048576 }'
+  for command in "dump --json" info; do
+    pinned "$dir/commitlog" measure "$dir/cassdelta" segment $command "$dir/large-$form" --schema "$dir/large-$form/schema.cql" |
+      awk -v name="$form" -v command="$command" '{ for (i = 1; i <= NF; i++) { split($i, pair, "="); v[pair[1]] = pair[2] }
+        printf "%-28s  cassdelta segment %s: %.1f s, %.0f MB printed, peak resident set %.1f MiB\n", name, command, v["wall_ns"] / 1e9,
+          v["printed_bytes"] / 1e6, v["peak_rss_bytes"] / 1048576 }'
+  done
   rm -rf "$dir/large-$form"
 done

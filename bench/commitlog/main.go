@@ -11,7 +11,8 @@ import (
 const help = `usage:
   commitlog generate DIR inserts|updates plain|lz4 COUNT   COUNT segments of 32 MiB each, and schema.cql
   commitlog read DIR cells|unwanted WARMUP RUNS            read them so often; how long a pass takes
-  commitlog follow DIR                                     read them once as one directory; the memory it took`
+  commitlog follow DIR                                     read them once as one directory; the memory it took
+  commitlog measure COMMAND...                             run a command without its output; the memory it took`
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -21,6 +22,9 @@ func main() {
 }
 
 func run(args []string) error {
+	if len(args) > 1 && args[0] == "measure" {
+		return measure(args[1:])
+	}
 	var numbers []int // at the end of the arguments
 	for len(args) > 0 {
 		n, err := strconv.Atoi(args[len(args)-1])

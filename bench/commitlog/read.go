@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -182,5 +185,34 @@ func usage() resources {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return resources{}
 	}
+	return resourcesOf(&u)
+}
+
+func resourcesOf(u *syscall.Rusage) resources {
 	return resources{time.Duration(u.Utime.Nano() + u.Stime.Nano()), u.Maxrss * 1024}
+}
+
+// measure runs a command, and counts the bytes that it prints.
+func measure(command []string) error {
+	c := exec.Command(command[0], command[1:]...)
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := c.Start(); err != nil {
+		return err
+	}
+	printed, copyErr := io.Copy(io.Discard, out)
+	if err := errors.Join(copyErr, c.Wait()); err != nil {
+		return fmt.Errorf("%v: %w", command, err)
+	}
+	u, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return errors.New("this system does not say what a process used")
+	}
+	r := resourcesOf(u)
+	fmt.Printf("wall_ns=%d cpu_ns=%d peak_rss_bytes=%d printed_bytes=%d\n", time.Since(start).Nanoseconds(), r.cpu.Nanoseconds(), r.peak, printed)
+	return nil
 }

@@ -3,7 +3,7 @@
 // segments in the form of "cassdelta segment dump --json". Every line must be the same, byte for byte.
 //
 // While the node writes, its segments are read every 20 ms up to the last valid sync marker, each by one reader that goes on
-// and by another that begins anew. Nothing may be found that the finished segments do not have at that place.
+// and now and then by another that begins anew. Nothing may be found that the finished segments do not have at that place.
 //
 // # Variants
 //

@@ -17,6 +17,9 @@ import (
 // watchEvery is the time between two looks at a node's segments.
 const watchEvery = 20 * time.Millisecond
 
+// anewEvery is the number of looks for each that begins anew, which reads all of a segment again.
+const anewEvery = 10
+
 // Watched is what reading segments while their node wrote them has shown.
 type Watched struct {
 	// Looks counts the times that a segment was read, Segments those that were compared at their end, and Mutations what was
@@ -39,6 +42,7 @@ type watchedSegment struct {
 	path   string
 	file   *os.File
 	reader *commitlog.Reader // goes on where it ended
+	looks  int
 	// goesOn is what the reader found so far, longest the most that was ever found.
 	goesOn, longest []seenMutation
 	// completed says that the index said so before the last look.
@@ -99,15 +103,18 @@ func (w *watcher) look() error {
 		}
 		s.completed = ok && index.Completed
 		w.looks++
+		s.looks++
 		if s.reader == nil {
 			s.reader = w.newReader(s)
 		}
 		if s.goesOn, err = w.read(s, s.reader, s.goesOn); err != nil {
 			return err
 		}
-		anew, err := w.read(s, w.newReader(s), nil)
-		if err != nil {
-			return err
+		var anew []seenMutation
+		if s.completed || s.looks%anewEvery == 0 {
+			if anew, err = w.read(s, w.newReader(s), nil); err != nil {
+				return err
+			}
 		}
 		for _, found := range [][]seenMutation{s.goesOn, anew} {
 			if err := beginsWith(found, s.longest); err != nil {
