@@ -87,12 +87,17 @@ func (r *rig) story(partition int32) (lines []string) {
 	tables := map[schema.Hash]*schema.Table{}
 	names := map[schema.UUID]string{}
 	var decoder rawtopic.Decoder
-	for _, kr := range r.kafka.records(rawTopic)[partition][1:] {
+	all := r.kafka.records(rawTopic)
+	if len(all) == 0 {
+		return nil // the agent has only just begun
+	}
+	for _, kr := range all[partition] {
 		var rec rawtopic.Record
 		if err := decoder.Decode(kr.Value, &rec); err != nil {
 			r.Fatal(err)
 		}
 		switch rec.Kind {
+		case rawtopic.KindInit:
 		case rawtopic.KindSchema:
 			table, err := schema.ParseDefinition(rec.Schema.Definition)
 			if err != nil {
