@@ -87,11 +87,7 @@ func (r *rig) story(partition int32) (lines []string) {
 	tables := map[schema.Hash]*schema.Table{}
 	names := map[schema.UUID]string{}
 	var decoder rawtopic.Decoder
-	all := r.kafka.records(rawTopic)
-	if len(all) == 0 {
-		return nil // the agent has only just begun
-	}
-	for _, kr := range all[partition] {
+	for _, kr := range r.kafka.records(rawTopic)[partition] {
 		var rec rawtopic.Record
 		if err := decoder.Decode(kr.Value, &rec); err != nil {
 			r.Fatal(err)
@@ -256,6 +252,7 @@ func TestRemovalsThatTheLogDoesNotShow(t *testing.T) {
 	source := &shown{source: r.source}
 	r.config.Source = source
 	stop := r.start()
+	r.await("the raw topic", func() bool { return r.logged("reading") == 1 })
 	r.await("the first updates", func() bool { return len(r.story(partitionOf("k"))) == 6 })
 
 	// All of it is in a segment that the agent never sees, and then a segment that it does.
