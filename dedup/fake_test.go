@@ -120,6 +120,8 @@ type counted struct {
 // encoder writes the events of counters. It fails while fail says so.
 type encoder struct {
 	fail func(e *Event) error
+	// padding is as many bytes more in each record.
+	padding int
 }
 
 const (
@@ -143,9 +145,12 @@ func (e *encoder) Encode(_ context.Context, ev *Event, dst *kgo.Record, buf []by
 	buf = binary.BigEndian.AppendUint64(buf, uint64(ev.Index))
 	buf = append(buf, ev.Before[0]...)
 	buf = append(buf, ev.After[0]...)
+	buf = append(buf, make([]byte, e.padding)...)
 	*dst = kgo.Record{Topic: cleanName, Partition: ev.RawPartition % cleanParts, Value: buf[start:]}
 	return buf, nil
 }
+
+func (e *encoder) MaxBatchBytes(string) int32 { return 1<<20 + int32(e.padding) }
 
 func decodeCounted(v []byte) counted {
 	n := func(from int) int64 { return int64(binary.BigEndian.Uint64(v[from:])) }

@@ -20,6 +20,8 @@ import (
 // textEncoder keeps what is encoded as texts.
 type textEncoder struct{ events, places []string }
 
+func (e *textEncoder) MaxBatchBytes(string) int32 { return 1 << 20 }
+
 func (e *textEncoder) Encode(_ context.Context, ev *Event, dst *kgo.Record, buf []byte) ([]byte, error) {
 	e.events = append(e.events, eventText(ev))
 	e.places = append(e.places, fmt.Sprintf("%d+%d", ev.RawOffset, ev.Index))

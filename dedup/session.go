@@ -50,8 +50,9 @@ type session struct {
 
 func newSession(w *Worker, name string) *session {
 	s := &session{w: w, name: name, log: w.cfg.Log.With(zap.String("session", name))}
-	s.produced = func(_ *kgo.Record, err error) {
+	s.produced = func(r *kgo.Record, err error) {
 		if err != nil {
+			err = fmt.Errorf("topic %s, partition %d: %w", r.Topic, r.Partition, err)
 			s.produceErr.CompareAndSwap(nil, &err)
 		}
 	}
@@ -166,6 +167,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytesFn(w.cfg.Emitter.MaxBatchBytes),
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		// Never reached: a transaction is smaller. So producing never blocks.
 		kgo.MaxBufferedRecords(4 * (w.cfg.MaxEventsPerTxn + applyLimit)),

@@ -285,10 +285,11 @@ func (t *task) emitEvent(e *Event) error {
 	return nil
 }
 
-// unencodable puts the record aside of an event that can never be encoded; once, if it makes many such.
+// unencodable puts the record aside of an event that can never be written; once, if it makes many such.
 func (t *task) unencodable(e *Event, err error) error {
 	var never *schema.AvroError
-	if !errors.As(err, &never) {
+	var large *TooLargeError
+	if !errors.As(err, &never) && !errors.As(err, &large) {
 		t.emitErr = &againError{fmt.Errorf("encode events: %w", err)}
 		return t.emitErr
 	}

@@ -180,6 +180,21 @@ func (h hangingEncoder) Encode(ctx context.Context, _ *Event, _ *kgo.Record, buf
 	return buf, ctx.Err()
 }
 
+func (h hangingEncoder) MaxBatchBytes(string) int32 { return 1 << 20 }
+
+// Events as large as the topic takes go through, and hold up nothing.
+func TestLargeEvents(t *testing.T) {
+	w := newRig(t)
+	w.write(0, 1, 2)
+	w.write(1, 1)
+	r := w.start("a", vfs.NewCrashableMem(), func(worker *Worker) { worker.cfg.Emitter = &encoder{padding: 3 << 20} })
+	w.settle()
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
+}
+
 // observed takes what a worker logs.
 type observed struct{ logs *observer.ObservedLogs }
 

@@ -7,8 +7,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -111,13 +113,20 @@ func (e *entry) check(flag *kong.Flag) error {
 
 // parse flattens the file: a nested key a: {b: 1} becomes the flag name a-b, but where the flag a takes a mapping.
 func parse(path string, text []byte, flags map[string]*kong.Flag) (map[string]entry, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	var doc, next yaml.Node
+	entries := map[string]entry{}
+	documents := yaml.NewDecoder(bytes.NewReader(text))
+	switch err := documents.Decode(&doc); {
+	case err == io.EOF || err == nil && len(doc.Content) == 0:
+		return entries, nil
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	entries := map[string]entry{}
-	if len(doc.Content) == 0 {
-		return entries, nil
+	switch err := documents.Decode(&next); {
+	case err == nil:
+		return nil, fmt.Errorf("%s:%d: expected one document, found another behind ---", path, next.Line)
+	case err != io.EOF:
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return entries, flatten(path, nil, doc.Content[0], flags, entries)
 }
@@ -129,9 +138,6 @@ func flatten(path string, keys []string, node *yaml.Node, flags map[string]*kong
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
 		at := append(keys[:len(keys):len(keys)], key.Value)
-		if value.Kind == yaml.AliasNode {
-			value = value.Alias
-		}
 		e := entry{key: strings.Join(at, "."), line: key.Line}
 		name := strings.Join(at, "-")
 		switch value.Kind {
@@ -189,6 +195,8 @@ func kindName(n *yaml.Node) string {
 		return "a list"
 	case yaml.ScalarNode:
 		return fmt.Sprintf("the value %q", n.Value)
+	case yaml.AliasNode:
+		return fmt.Sprintf("the alias *%s; write out what it stands for", n.Value)
 	}
 	return "something else"
 }

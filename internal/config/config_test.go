@@ -127,6 +127,9 @@ func TestRefusals(t *testing.T) {
 		{"unknown setting", "tables:\n  a.b:\n    quiet: true\n    loud: true\n", "role.yaml:4: tables: a.b: unknown setting loud; there are: who, quiet"},
 		{"setting twice", "tables:\n  a.b:\n    quiet: true\n    quiet: true\n", "role.yaml:4: tables: a.b.quiet is set twice"},
 		{"wrong setting", "tables:\n  a.b:\n    quiet: true\n    who: me\n", "role.yaml:4: tables: a.b.who: expected y, found me"},
+		{"alias of itself", "kafka: &k\n  brokers: *k\n", "role.yaml:2: kafka.brokers: expected a value, found the alias *k"},
+		{"alias in a setting", "x: &x true\ntables:\n  a.b: {quiet: *x}\n", "role.yaml:1: unknown key x"},
+		{"two documents", "raw-topic: a\n---\nraw-topic: b\n", "role.yaml:2: expected one document, found another behind ---"},
 		{"setting of another type", "tables:\n  a.b: {quiet: perhaps}\n", "role.yaml:2: tables: a.b.quiet: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -136,4 +139,24 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzParse: any text is taken or refused, soon.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{
+		"kafka:\n  brokers: [a:1, 'b:2']\nraw-topic: changes\n", "a: &x\n  b: *x\n", "tables:\n  a.b: {quiet: true}\n", "---\na: 1\n---\n", "<<: *x\n", "- a\n", "!!binary x: y\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		entries, err := parse("role.yaml", text, nil)
+		if err != nil && !strings.HasPrefix(err.Error(), "role.yaml:") {
+			t.Errorf("error %v, want one that names the file", err)
+		}
+		for name, e := range entries {
+			if e.line < 1 || e.key == "" && name != "" {
+				t.Errorf("entry %q is %+v", name, e)
+			}
+		}
+	})
 }

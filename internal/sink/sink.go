@@ -3,7 +3,7 @@
 // # Topics
 //
 // Each table has the topic <prefix>.<keyspace>.<table> ([TopicName]). It is created when its first event comes, with the
-// brokers' settings but for the number of partitions M and of replicas. M divides the number of raw partitions, and the
+// brokers' settings but for the number of partitions M and of replicas, and room for large rows in a record. M divides the number of raw partitions, and the
 // clean partition is the raw partition mod M: so all events of a row are on one partition, and a transaction of a
 // worker touches few.
 //
@@ -83,6 +83,8 @@ type Sink struct {
 // target is what events of one definition of a table become.
 type target struct {
 	topic string
+	// room is the topic's max.message.bytes when the first definition of the table was prepared.
+	room int32
 	// keyHeader and valueHeader stand before the data, and name the schemas.
 	keyHeader, valueHeader []byte
 	encoder                *schema.AvroEncoder
@@ -123,8 +125,8 @@ func New(cfg Config) (*Sink, error) {
 // Encode fills dst with the record of an event, appends what it points to behind buf, and returns the extended buf. The
 // array of dst.Headers is used again. When it returns without an error, the topic and the schemas of the record exist.
 //
-// An error that is a [*schema.AvroError] is about this event and stays whenever it is tried; any other is of Kafka or the
-// registry, or a mistake in the configuration.
+// An error that is a [*schema.AvroError] or a [*dedup.TooLargeError] is about this event and stays whenever it is tried; any
+// other is of Kafka or the registry, or a mistake in the configuration.
 func (s *Sink) Encode(ctx context.Context, e *dedup.Event, dst *kgo.Record, buf []byte) ([]byte, error) {
 	t := (*s.tables.Load())[e.Table.Hash()]
 	if t == nil {
@@ -150,6 +152,10 @@ func (s *Sink) Encode(ctx context.Context, e *dedup.Event, dst *kgo.Record, buf 
 	out = strconv.AppendInt(out, e.RawOffset, 10)
 	offsetEnd := len(out)
 	out = strconv.AppendInt(out, e.Index, 10)
+
+	if size := len(out) - start; size > int(t.room)-recordOverhead {
+		return buf, &dedup.TooLargeError{Topic: t.topic, Size: size, Room: int(t.room) - recordOverhead}
+	}
 
 	cut := func(from, to int) []byte { return out[from:to:to] }
 	headers := append(dst.Headers[:0],
@@ -218,10 +224,16 @@ func (s *Sink) prepare(ctx context.Context, table *schema.Table) (*target, error
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, prepareTimeout, fmt.Errorf("topic %s and its schemas took longer than %v", topic, prepareTimeout))
 	defer cancel()
-	if err := s.ensureCleanTopic(ctx, topic); err != nil {
+	room, err := s.ensureCleanTopic(ctx, topic)
+	if err != nil {
 		return nil, err
 	}
-	t := &target{topic: topic, encoder: encoder}
+	for _, other := range known {
+		if other.topic == topic {
+			room = other.room // the producer has asked for it, and does not ask again
+		}
+	}
+	t := &target{topic: topic, room: room, encoder: encoder}
 	key, value := schema.AvroKeySchema(table, s.cfg.Prefix), schema.AvroValueSchema(table, s.cfg.Prefix)
 	if s.cfg.Registry != nil {
 		err = s.register(ctx, t, key, value)
@@ -239,18 +251,6 @@ func (s *Sink) prepare(ctx context.Context, table *schema.Table) (*target, error
 	s.tables.Store(&more)
 	s.cfg.Log.Info("ready for events of a table", zap.String("table", table.FullName()), zap.String("topic", topic), zap.Stringer("definition", table.Hash()))
 	return t, nil
-}
-
-func (s *Sink) ensureCleanTopic(ctx context.Context, topic string) error {
-	_, n, err := topics.Ensure(ctx, s.cfg.Client, topic, s.cfg.Partitions, s.cfg.Replication, nil)
-	if err != nil {
-		return err
-	}
-	if n != s.cfg.Partitions {
-		return fmt.Errorf("clean topic %s: expected %d partitions, found %d; the number is fixed when the topic is made: "+
-			"set clean-partitions to that of all clean topics, or choose another topic-prefix", topic, s.cfg.Partitions, n)
-	}
-	return nil
 }
 
 func (s *Sink) register(ctx context.Context, t *target, key, value string) error {

@@ -467,6 +467,63 @@ func ordinaryEvent(t testing.TB) *dedup.Event {
 	}
 }
 
+// A topic that is made has room for large rows; what a topic has no room for is refused for good, and said to be.
+func TestLargeEvents(t *testing.T) {
+	b := startBroker(t)
+	s := newSink(t, b, nil)
+	e := ordinaryEvent(t)
+	name := slices.IndexFunc(e.Table.Columns, func(c schema.Column) bool { return c.Name == "name" })
+	e.After = slices.Clone(e.After)
+	e.After[name] = bytes.Repeat([]byte("x"), 5<<20)
+	topic := "test.clean.shop.customers"
+	if got := s.MaxBatchBytes(topic); got != defaultRoom {
+		t.Errorf("room %d before the topic is there", got)
+	}
+	var rec kgo.Record
+	if _, err := s.Encode(timeout(t), e, &rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.MaxBatchBytes(topic); got != cleanRoom {
+		t.Errorf("room %d, expected %d", got, cleanRoom)
+	}
+	// Of the size that passes, the brokers take the record too.
+	e.After[name] = bytes.Repeat([]byte("x"), cleanRoom-recordOverhead-len(rec.Key)-(len(rec.Value)-5<<20)-64)
+	if _, err := s.Encode(timeout(t), e, &rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	producer, err := kgo.NewClient(append(b.opts[:1:1], kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytesFn(s.MaxBatchBytes), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(producer.Close)
+	if err := producer.ProduceSync(timeout(t), &rec).FirstErr(); err != nil {
+		t.Error(err)
+	}
+	e.After[name] = bytes.Repeat([]byte("x"), cleanRoom)
+	var large *dedup.TooLargeError
+	if _, err := s.Encode(timeout(t), e, &rec, nil); !errors.As(err, &large) || large.Topic != topic || large.Size < cleanRoom {
+		t.Errorf("error %v, expected one about the size", err)
+	}
+
+	// A topic that was there keeps its settings.
+	limit := "200000"
+	if _, err := b.admin.CreateTopic(timeout(t), 4, 1, map[string]*string{"max.message.bytes": &limit}, "small.shop.customers"); err != nil {
+		t.Fatal(err)
+	}
+	s, err = New(Config{Prefix: "small", Client: b.client, RawPartitions: 12, Partitions: 4, Replication: 1, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.After[name] = bytes.Repeat([]byte("x"), 200000)
+	if _, err := s.Encode(timeout(t), e, &rec, nil); !errors.As(err, &large) || large.Room >= 200000 {
+		t.Errorf("error %v, expected one about the size", err)
+	}
+	if got := s.MaxBatchBytes("small.shop.customers"); got != 200000 {
+		t.Errorf("room %d, expected 200000", got)
+	}
+}
+
 func TestEncodeAllocatesNothing(t *testing.T) {
 	b, ctx := startBroker(t), timeout(t)
 	s := newSink(t, b, nil)
