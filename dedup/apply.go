@@ -126,7 +126,7 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	if err != nil {
 		return err
 	}
-	expiry, err := f.decodeOld(w.rowKey, value, static)
+	timers, err := f.decodeOld(w.rowKey, value, static)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	switch {
 	case ch.event():
 		err = f.emitChange(&ch, static)
-	case value == nil && !ch.after && !static && w.in.deletion.Timestamp > known.Timestamp:
+	case !w.seen && !ch.after && !static && w.unseen(w.in.deletion, known):
 		if w.table.past.complete() {
 			f.stats.NeverExisted++
 			break
@@ -147,40 +147,72 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	if err != nil {
 		return err
 	}
-	return f.storeRow(value, expiry)
+	w.merged.remember(cover)
+	return f.storeRow(value, timers)
 }
 
-// decodeOld makes work.old the row with this value, or the row of which nothing was seen if that is nil. It returns the
-// row's earliest expiry, which has a timer.
-func (f *Fold) decodeOld(key, value []byte, static bool) (expiry int64, err error) {
+// remember lets a row of which nothing is left have the deletion that covers it, so that it is remembered for as long as
+// that is.
+func (r *row) remember(cover commitlog.Deletion) {
+	if r.nothing() {
+		r.deletion = cover
+	}
+}
+
+// timers are the times that the timers of a row are for: the earliest expiry in it, its death.
+type timers struct{ expiry, death int64 }
+
+var noTimers = timers{noExpiry, noDeath}
+
+// decodeOld makes work.old the row with this value, without what reads as absent, or the row of which nothing was seen if
+// there is no value, or nothing is left of it for that. It returns the times that the value's timers are for.
+func (f *Fold) decodeOld(key, value []byte, static bool) (timers, error) {
 	w := &f.work
-	if value == nil {
+	if w.seen = value != nil; !w.seen {
 		w.old.reset()
-		return noExpiry, nil
+		return noTimers, nil
 	}
 	clustering := 0
 	if !static {
 		clustering = len(w.table.schema.ClusteringColumns())
 	}
 	if err := decodeRow(value, clustering, &w.old); err != nil {
-		return 0, f.stored(key, err)
+		return noTimers, f.stored(key, err)
 	}
 	if !w.old.within(len(w.table.columns)) {
-		return 0, f.stored(key, errNoColumn)
+		return noTimers, f.stored(key, errNoColumn)
 	}
-	expiry = w.old.expiry()
+	found := timers{w.old.expiry(), w.old.death()}
+	if !w.old.nothing() {
+		if w.old.purge(w.horizon); w.old.nothing() {
+			w.seen = false
+			w.old.reset()
+		}
+	}
 	if w.table.drops {
 		w.old.forget(w.table)
 	}
 	if !w.old.shaped(w.table) {
-		return 0, f.stored(key, errShape)
+		return noTimers, f.stored(key, errShape)
 	}
-	return expiry, nil
+	return found, nil
 }
 
-// storeRow writes work.merged to work.rowKey, where value is, and moves the row's timer. Expiry is that of value.
-func (f *Fold) storeRow(value []byte, expiry int64) error {
+// storeRow writes work.merged to work.rowKey, where value is, without what reads as absent, and moves the row's timers, which
+// are for the times from. A row of which nothing is left for that goes.
+func (f *Fold) storeRow(value []byte, from timers) error {
 	w := &f.work
+	empty := w.merged.nothing() // named, and nothing more: UPDATE t SET s = s + {}
+	if w.merged.purge(w.horizon); w.merged.nothing() && !empty {
+		if value == nil {
+			return nil
+		}
+		w.altered = true
+		if err := f.call.tx.Delete(w.rowKey); err != nil {
+			return err
+		}
+		return f.moveTimers(from, noTimers)
+	}
 	w.value = appendRow(w.value[:0], &w.merged)
 	if value != nil && bytes.Equal(value, w.value) {
 		return nil
@@ -189,10 +221,18 @@ func (f *Fold) storeRow(value []byte, expiry int64) error {
 	if err := f.call.tx.Set(w.rowKey, w.value); err != nil {
 		return err
 	}
-	return f.moveTimer(expiry, w.merged.expiry())
+	return f.moveTimers(from, timers{w.merged.expiry(), w.merged.death()})
 }
 
-// moveTimer replaces the timer of the row at work.rowKey.
+// moveTimers replaces the timers of the row at work.rowKey.
+func (f *Fold) moveTimers(from, to timers) error {
+	if err := f.movePurge(f.work.rowKey, from.death, to.death); err != nil {
+		return err
+	}
+	return f.moveTimer(from.expiry, to.expiry)
+}
+
+// moveTimer replaces the timer that lets the row at work.rowKey expire.
 func (f *Fold) moveTimer(from, to int64) error {
 	if from == to {
 		return nil

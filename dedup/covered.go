@@ -102,7 +102,7 @@ func (f *Fold) cover(key, value []byte, static bool) error {
 	if !static {
 		deletion = strongest(deletion, w.rangeOver(key[len(w.prefix)+1:]))
 	}
-	expiry, err := f.decodeOld(key, value, static)
+	timers, err := f.decodeOld(key, value, static)
 	if err != nil {
 		return err
 	}
@@ -117,21 +117,24 @@ func (f *Fold) cover(key, value []byte, static bool) error {
 	if err := f.emitChange(&ch, static); err != nil {
 		return err
 	}
-	return f.storeRow(value, expiry)
+	w.merged.remember(deletion)
+	return f.storeRow(value, timers)
 }
 
 // storeDeletions stores the record's deletions of the partition and of ranges, after all that they cover is gone.
 func (f *Fold) storeDeletions() error {
 	w := &f.work
 	h := w.header
-	if supersedes(w.data.Deletion, h.deletion) {
+	if w.absent(w.data.Deletion) {
+		w.beaten = true // all that it covered is gone
+	} else if supersedes(w.data.Deletion, h.deletion) {
 		h.deletion = w.data.Deletion
 	} else if !w.data.Deletion.IsLive() && w.data.Deletion != h.deletion {
 		w.beaten = true
 	}
 	for i := range w.ranges {
 		r := &w.ranges[i]
-		if !supersedes(r.deletion, h.deletion) {
+		if w.absent(r.deletion) || !supersedes(r.deletion, h.deletion) {
 			w.beaten = true
 			continue
 		}
@@ -147,6 +150,9 @@ func (f *Fold) storeDeletions() error {
 	w.key1 = append(append(w.key1[:0], w.prefix...), byte(state.KindHeader))
 	w.value = appendHeader(w.value[:0], &h)
 	if err := f.call.tx.Set(w.key1, w.value); err != nil {
+		return err
+	}
+	if err := f.movePurge(w.key1, w.header.deletion.LocalTime, h.deletion.LocalTime); err != nil {
 		return err
 	}
 	if w.table.headers {
@@ -209,6 +215,9 @@ func (f *Fold) replaceRanges(from, stop []byte, d commitlog.Deletion) error {
 	at := from
 	for i := range w.batch.items {
 		old := w.piece(i)
+		if w.absent(old.deletion) {
+			continue
+		}
 		if bytes.Compare(old.start, from) < 0 {
 			w.addPiece(old.start, from, old.deletion)
 		}
@@ -246,6 +255,9 @@ func (f *Fold) replaceRanges(from, stop []byte, d commitlog.Deletion) error {
 			if err := f.call.tx.Delete(w.batch.key(i)); err != nil {
 				return err
 			}
+			if err := f.movePurge(w.batch.key(i), w.piece(i).deletion.LocalTime, noDeath); err != nil {
+				return err
+			}
 			i++
 			continue
 		}
@@ -255,6 +267,13 @@ func (f *Fold) replaceRanges(from, stop []byte, d commitlog.Deletion) error {
 			w.altered = true
 			w.key1 = append(append(append(w.key1[:0], w.prefix...), byte(state.KindRange)), p.end...)
 			if err := f.call.tx.Set(w.key1, w.value); err != nil {
+				return err
+			}
+			before := int64(noDeath)
+			if order == 0 {
+				before = w.piece(i).deletion.LocalTime
+			}
+			if err := f.movePurge(w.key1, before, p.deletion.LocalTime); err != nil {
 				return err
 			}
 		}

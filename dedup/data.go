@@ -25,6 +25,8 @@ type work struct {
 	rows       []place  // by index in Data.Rows: the clustering in the arena
 	ranges     []span   // in order
 
+	horizon int64  // what died at or before this second reads as absent
+	seen    bool   // something of the row in old was, and is not forgotten
 	header  header // of the partition, before this record
 	altered bool   // the state is
 	beaten  bool   // something in the record is
@@ -38,6 +40,7 @@ type work struct {
 	event           Event
 
 	key1, key2, rowKey []byte
+	purgeKey           []byte
 	from, to           []byte
 	value              []byte
 	batch              batch
@@ -91,6 +94,7 @@ func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 		return false, f.refuse("", "expected the definition %v before it, found none; it cannot be decoded without", d.Schema)
 	}
 	w.definition, w.table, w.floor = def, def.table, noTime
+	w.horizon = def.table.horizon(f.now())
 	if f.whyNot(def.table) != "" {
 		return false, nil
 	}

@@ -16,6 +16,7 @@ import (
 //	schema, joined   definitions of tables (joined.go)
 //	part             slices of records that are not complete (parts.go)
 //	timer            by second of expiry and row, one for each row that has something that expires; no value
+//	purge            by the time to look, what is dead and may have become void (retention.go); no value
 //	header, range    deletions of partitions and ranges (header.go); a range tombstone by its end
 //	static, row      rows (rowencoding.go)
 //

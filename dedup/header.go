@@ -105,6 +105,9 @@ func (f *Fold) readHeader() error {
 	if w.header, err = decodeHeader(value); err != nil {
 		return f.stored(w.key1, err)
 	}
+	if w.absent(w.header.deletion) {
+		w.header.deletion = commitlog.LiveDeletion
+	}
 	return nil
 }
 
@@ -123,7 +126,7 @@ func (f *Fold) rangeOver(clustering []byte) (commitlog.Deletion, error) {
 		if err != nil {
 			return false, f.stored(key, err)
 		}
-		if bytes.Compare(start, clustering) <= 0 {
+		if bytes.Compare(start, clustering) <= 0 && !w.absent(d) {
 			found = d
 		}
 		return false, nil

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 
 	"cassdelta/commitlog"
@@ -18,7 +19,8 @@ import (
 // table is stored by the table's id:
 //
 //	format     1 byte: 1
-//	flags      1 byte: 0x01 a partition of the table has a header
+//	flags      1 byte: 0x01 a partition of the table has a header, 0x02 the field purged follows
+//	purged     varint: the second up to which deletions read as absent, whatever gc grace is since it was raised
 //	hashes     uvarint number, and for each definition, ordered, 16 bytes
 //	columns    uvarint number, and for each static or regular column that any definition has, dropped ones too:
 //	           uvarint length, name; 1 byte kind. Its place in this list is its id in the cells of rows, for ever.
@@ -30,6 +32,7 @@ const (
 	definitionFormat = 1
 	joinedFormat     = 1
 	joinedHeaders    = 0x01
+	joinedPurged     = 0x02
 )
 
 // table is what is known of a table.
@@ -41,7 +44,9 @@ type table struct {
 	unsupported string
 	// headers is set once a partition has a header; before, none is looked for.
 	headers bool
-	hashes  []schema.Hash
+	// purged is a second up to which deletions read as absent; MinInt64 unless gc grace was raised.
+	purged int64
+	hashes []schema.Hash
 	// columns are by id.
 	columns []column
 	// drops is set if cells of some column may be gone, multi if there is a multi-cell column, counters if there is a counter.
@@ -132,6 +137,9 @@ func (f *Fold) applySchema(s *rawtopic.Schema) error {
 	if joined.past, err = f.past(parsed.ID); err != nil {
 		return err
 	}
+	if t != nil {
+		f.raised(joined, t)
+	}
 
 	w := &f.work
 	w.key1 = state.Schema(w.key1[:0], f.group, s.Hash)
@@ -151,7 +159,7 @@ func (f *Fold) applySchema(s *rawtopic.Schema) error {
 
 // joined is t, which is nil before the first, with another definition.
 func (f *Fold) joined(t *table, parsed *schema.Table) (*table, error) {
-	joined := &table{}
+	joined := &table{purged: math.MinInt64}
 	var definitions []*schema.Table
 	if t != nil {
 		joined.headers = t.headers
@@ -416,7 +424,13 @@ func appendJoined(dst []byte, t *table) []byte {
 	if t.headers {
 		flags |= joinedHeaders
 	}
+	if t.purged != math.MinInt64 {
+		flags |= joinedPurged
+	}
 	dst = append(dst, joinedFormat, flags)
+	if t.purged != math.MinInt64 {
+		dst = binary.AppendVarint(dst, t.purged)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(t.hashes)))
 	for _, h := range t.hashes {
 		dst = append(dst, h[:]...)
@@ -435,8 +449,11 @@ func decodeJoined(value []byte, t *table) error {
 	in := decoder{b: value}
 	in.format(joinedFormat)
 	flags := in.byte("flags")
-	if flags&^joinedHeaders != 0 {
+	if flags&^(joinedHeaders|joinedPurged) != 0 {
 		in.fail(fmt.Sprintf("flags: found %#02x", flags))
+	}
+	if t.purged = math.MinInt64; flags&joinedPurged != 0 {
+		t.purged = in.varint("purged")
 	}
 	t.headers = flags&joinedHeaders != 0
 	for n := in.uvarint("hashes"); n > 0 && in.err == nil; n-- {

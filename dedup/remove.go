@@ -97,8 +97,8 @@ func (f *Fold) removeRows(id schema.UUID, timestamp int64, reason Reason) error 
 	return f.call.tx.DeleteRange(first, w.to)
 }
 
-// removeRow makes the deletion of what a key names, if that is a row that exists, and removes it with its timer. The rest
-// is left to the end: there may be any number of rows that are dead.
+// removeRow makes the deletion of what a key names, if that is a row that exists, and removes it with its timers. The rest
+// is left to the end: there may be any number of rows that are dead. Their purge timers come to nothing.
 func (f *Fold) removeRow(t *table, key, value []byte, timestamp int64, reason Reason) error {
 	place, err := state.SplitKey(key)
 	if err != nil {
@@ -110,7 +110,8 @@ func (f *Fold) removeRow(t *table, key, value []byte, timestamp int64, reason Re
 	}
 	w := &f.work
 	w.table, w.key = t, place.Partition
-	expiry, err := f.decodeOld(key, value, static)
+	w.horizon = t.horizon(f.now())
+	timers, err := f.decodeOld(key, value, static)
 	if err != nil {
 		return err
 	}
@@ -126,14 +127,14 @@ func (f *Fold) removeRow(t *table, key, value []byte, timestamp int64, reason Re
 		if err := f.emitChange(&ch, static); err != nil {
 			return err
 		}
-	} else if expiry == noExpiry {
+	} else if timers.expiry == noExpiry {
 		return nil
 	}
 	w.rowKey = append(w.rowKey[:0], key...)
 	if err := f.call.tx.Delete(w.rowKey); err != nil {
 		return err
 	}
-	return f.moveTimer(expiry, noExpiry)
+	return f.moveTimers(timers, noTimers)
 }
 
 // alive reports whether a table was not dropped, or has a definition of after that.

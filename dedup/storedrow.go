@@ -52,7 +52,7 @@ func (f *Fold) Rows(tx *state.Txn, each func(*StoredRow) error) error {
 		if t == nil {
 			return false, f.stored(key, errNoTable)
 		}
-		f.work.table = t
+		f.work.table, f.work.horizon = t, t.horizon(f.now())
 		if _, err := f.decodeOld(key, value, place.Kind == state.KindStatic); err != nil {
 			return false, err
 		}

@@ -47,6 +47,9 @@ func (f *Fold) applyTick(t *rawtopic.Tick) error {
 		}
 		w.from = append(append(w.from[:0], f.cursor.key...), 0)
 	}
+	if err := f.purge(second(t.Watermark)); err != nil {
+		return err
+	}
 	return f.setWatermark(t.Watermark)
 }
 
@@ -78,11 +81,12 @@ func (f *Fold) fire(key []byte) (next int64, err error) {
 		return 0, f.stored(key, err)
 	}
 	static := place.Kind == state.KindStatic
-	expiry, err := f.decodeOld(w.rowKey, value, static)
+	w.horizon = t.horizon(at)
+	timers, err := f.decodeOld(w.rowKey, value, static)
 	if err != nil {
 		return 0, err
 	}
-	if expiry != at {
+	if timers.expiry != at {
 		return 0, f.stored(key, errNoTimer)
 	}
 	w.merged.copyFrom(&w.old)
@@ -95,7 +99,7 @@ func (f *Fold) fire(key []byte) (next int64, err error) {
 			return 0, err
 		}
 	}
-	if err := f.storeRow(value, expiry); err != nil {
+	if err := f.storeRow(value, timers); err != nil {
 		return 0, err
 	}
 	return w.merged.expiry(), nil

@@ -13,6 +13,7 @@ const (
 	SpacePart   Space = 4 // slices of records that are not complete yet, by host and index
 	SpaceTimer  Space = 5 // by expiry, then by what expires
 	SpaceRows   Space = 6 // what is known of a table's partitions
+	SpacePurge  Space = 7 // by the time to look, then by what may have become void
 )
 
 // Kind is what a key of [SpaceRows] names within its partition.
@@ -38,7 +39,7 @@ const (
 	tokenAt  = rowsAt + tableLen
 	// partitionAt is where the escaped partition key starts.
 	partitionAt = tokenAt + 8
-	// timerRowAt is where the rest of the expiring row's key starts in a key of [SpaceTimer].
+	// timerRowAt is where the rest of the row's key starts in a key of [SpaceTimer] or [SpacePurge].
 	timerRowAt = groupLen + 1 + 8
 
 	signBit = 1 << 63
@@ -101,10 +102,18 @@ func Timer(dst []byte, group uint16, expiry int64, rowKey []byte) []byte {
 	return append(dst, rowKey[min(groupLen, len(rowKey)):]...)
 }
 
-// TimerRow takes the key of a timer apart: it appends the key of what expires to dst. It returns false if key is not
-// one of a timer.
-func TimerRow(dst, key []byte) (rowKey []byte, expiry int64, ok bool) {
-	if len(key) < timerRowAt || Space(key[spaceAt]) != SpaceTimer {
+// Purge appends the key of the reminder to look, when the time is past at, in seconds since 1970, whether key, one of
+// [SpaceRows] of the same group, can go.
+func Purge(dst []byte, group uint16, at int64, key []byte) []byte {
+	dst = appendSpace(dst, group, SpacePurge)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(at)^signBit)
+	return append(dst, key[min(groupLen, len(key)):]...)
+}
+
+// TimerRow takes the key of a timer of [SpaceTimer] or [SpacePurge] apart: it appends the key that it is for to dst. It
+// returns false if key is not one of a timer.
+func TimerRow(dst, key []byte) (rowKey []byte, at int64, ok bool) {
+	if len(key) < timerRowAt || Space(key[spaceAt]) != SpaceTimer && Space(key[spaceAt]) != SpacePurge {
 		return dst, 0, false
 	}
 	dst = append(dst, key[:groupLen]...)

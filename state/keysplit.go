@@ -10,14 +10,14 @@ type Key struct {
 	Group uint16
 	Space Space
 
-	// Of SpaceRows; also what a timer of SpaceTimer fires for. Table is that of SpaceJoined, too.
+	// Of SpaceRows; also what a timer of SpaceTimer or SpacePurge is for. Table is that of SpaceJoined, too.
 	Table      [16]byte
 	Token      int64
 	Partition  []byte // the canonical form
 	Kind       Kind
 	Clustering []byte // the canonical form; of a range tombstone, its bound
 
-	Expiry int64    // of SpaceTimer, in seconds since 1970
+	Expiry int64    // of SpaceTimer and SpacePurge: its time, in seconds since 1970
 	Hash   [16]byte // of SpaceSchema
 	Host   [16]byte // of SpacePart
 	Index  uint32   // of SpacePart
@@ -43,7 +43,7 @@ func SplitKey(key []byte) (Key, error) {
 		if ok = len(rest) == len(k.Host)+4; ok {
 			k.Index = binary.BigEndian.Uint32(rest[copy(k.Host[:], rest):])
 		}
-	case SpaceTimer:
+	case SpaceTimer, SpacePurge:
 		row, expiry, _ := TimerRow(nil, key)
 		if ok = len(row) > spaceAt && Space(row[spaceAt]) == SpaceRows; ok {
 			k.Expiry = expiry
@@ -107,6 +107,8 @@ func (k Key) String() string {
 		return fmt.Sprintf("%d/part/%x/%d", k.Group, k.Host, k.Index)
 	case SpaceTimer:
 		return fmt.Sprintf("%d/timer/%d/%s", k.Group, k.Expiry, row())
+	case SpacePurge:
+		return fmt.Sprintf("%d/purge/%d/%s", k.Group, k.Expiry, row())
 	case SpaceRows:
 		return fmt.Sprintf("%d/rows/%s", k.Group, row())
 	}

@@ -40,6 +40,13 @@ func TimersSpan(from, to []byte, group uint16, last int64) (f, t []byte) {
 	return appendSpace(from, group, SpaceTimer), successor(to, start)
 }
 
+// PurgesSpan holds the reminders of [SpacePurge] up to and with last, in seconds since 1970.
+func PurgesSpan(from, to []byte, group uint16, last int64) (f, t []byte) {
+	start := len(to)
+	to = Purge(to, group, last, nil)
+	return appendSpace(from, group, SpacePurge), successor(to, start)
+}
+
 // PartsSpan holds the slices of the record that host is sending.
 func PartsSpan(from, to []byte, group uint16, host [16]byte) (f, t []byte) {
 	start := len(from)
