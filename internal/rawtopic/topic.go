@@ -51,8 +51,9 @@ func EnsureTopic(ctx context.Context, cl *kgo.Client, name string, partitions in
 	return schema.UUID(id), nil
 }
 
-// HeartbeatTopic is the name of the topic with the heartbeats of the agents that write to a raw topic.
-func HeartbeatTopic(rawTopic string) string { return rawTopic + ".heartbeats" }
+// HeartbeatTopic is the name of the topic with the heartbeats of the agents that write to a raw topic. It is none that a
+// clean topic may have, PREFIX.KEYSPACE.TABLE, if that of the raw topic is none.
+func HeartbeatTopic(rawTopic string) string { return rawTopic + "-heartbeats" }
 
 // EnsureHeartbeatTopic creates the topic of the heartbeats unless it exists: one partition, of which Kafka keeps the last
 // record of each host, and for a week at most. The brokers set the time of records. Segments are small, so that it is read
