@@ -250,6 +250,38 @@ func (n *testNode) describe(item Item) string {
 	return fmt.Sprintf("%+v", item)
 }
 
+// TestTailSawTheStart: what is flushed while a directory is walked through may be missed, so the walk counts from its start.
+func TestTailSawTheStart(t *testing.T) {
+	n := newTestNode(t)
+	for _, line := range []string{"create 1", "write 1 one", "flush 1"} {
+		if err := n.do(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var started time.Time
+	tail, err := NewTail(TailConfig{Dir: n.dir, Now: func() time.Time {
+		n.now = n.now.Add(time.Second)
+		if started.IsZero() {
+			started = n.now
+		}
+		return n.now
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tail.Close()
+	if _, ok, err := tail.Poll(); !ok || err != nil {
+		t.Fatalf("found %v, %v", ok, err)
+	}
+	started = time.Time{}
+	if _, ok, err := tail.Poll(); ok || err != nil {
+		t.Fatalf("found %v, %v", ok, err)
+	}
+	if !tail.Seen().Equal(started) {
+		t.Errorf("seen up to %v, and the last walk began at %v", tail.Seen(), started)
+	}
+}
+
 func TestTailWaits(t *testing.T) {
 	n := newTestNode(t)
 	for _, line := range []string{"create 1", "write 1 one"} {

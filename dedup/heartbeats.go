@@ -19,9 +19,10 @@ import (
 
 // heartbeats reads what agents say of their progress. It knows the last heartbeat of each host.
 type heartbeats struct {
-	opts  []kgo.Opt
-	topic string
-	log   *zap.Logger
+	opts    []kgo.Opt
+	topic   string
+	log     *zap.Logger
+	decoder rawtopic.Decoder
 
 	mu    sync.Mutex
 	hosts map[schema.UUID]heartbeat
@@ -84,22 +85,26 @@ func (h *heartbeats) read(ctx context.Context, ok func()) error {
 	b := all[0]
 	h.reached(b.start >= b.end)
 	ok()
-	var decoder rawtopic.Decoder
-	var rec rawtopic.Record
 	for {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			return err
 		}
 		for r := range fetches.RecordsAll() {
-			if err := decoder.Decode(r.Value, &rec); err == nil && rec.Kind == rawtopic.KindHeartbeat {
-				h.heard(rec.Heartbeat, r.Timestamp)
-			} else {
-				h.log.Warn("a record among the heartbeats is none", zap.String("topic", h.topic), zap.Int64("offset", r.Offset), zap.Error(err))
-			}
-			h.reached(r.Offset+1 >= b.end)
+			h.take(r, b.end)
 		}
 	}
+}
+
+// take takes note of a record of the topic, which ended at end when reading began.
+func (h *heartbeats) take(r *kgo.Record, end int64) {
+	var rec rawtopic.Record
+	if err := h.decoder.Decode(r.Value, &rec); err == nil && rec.Kind == rawtopic.KindHeartbeat {
+		h.heard(rec.Heartbeat, r.Timestamp)
+	} else {
+		h.log.Warn("a record among the heartbeats is none", zap.String("topic", h.topic), zap.Int64("offset", r.Offset), zap.Error(err))
+	}
+	h.reached(r.Offset+1 >= end)
 }
 
 func (h *heartbeats) reached(end bool) {

@@ -295,3 +295,45 @@ func TestPurgeAt(t *testing.T) {
 		}
 	}
 }
+
+// TestRaisedGrace: what read as absent stays absent when gc grace is raised, in another process too; what did not is kept
+// for longer.
+func TestRaisedGrace(t *testing.T) {
+	table := mustTable(t, "t", "k int partition_key", "v int regular")
+	h := newHarness(t)
+	h.apply(initRecord())
+	h.apply(schemaRecord(table))
+	row := func(k int, build func(rowBuilder)) *rawtopic.Record {
+		d := newData(table, intValue(k))
+		row := newRow()
+		build(rowBuilder{table, &row})
+		d.Rows = []commitlog.Row{row}
+		return dataRecord(d)
+	}
+	for k, local := range []int64{100, 200} {
+		h.apply(row(k, func(b rowBuilder) { b.row.Deletion = commitlog.Deletion{Timestamp: 50, LocalTime: local} }))
+	}
+	h.apply(tickRecord(100 + leastRetention))
+	spec := *table
+	spec.GCGraceSeconds, spec.AlteredAt = 2*leastRetention, 2
+	raised, err := schema.NewTable(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.apply(schemaRecord(raised))
+	h.apply(tickRecord(200 + leastRetention))
+	h.commit(state.Position{Offset: h.offset})
+	h.fold = NewFold(0)
+	h.take()
+	for k := range 2 {
+		h.apply(row(k, func(b rowBuilder) { b.cell("v", 40, intValue(1)) }))
+	}
+	if events := h.take(); len(events) != 1 || !strings.Contains(events[0], "k=0") {
+		t.Errorf("found the events %v, expected one of the row whose deletion was absent", events)
+	}
+	h.apply(tickRecord(200 + 2*leastRetention))
+	h.apply(row(1, func(b rowBuilder) { b.cell("v", 41, intValue(1)) }))
+	if events := h.take(); len(events) != 1 {
+		t.Errorf("found the events %v, expected one when the longer time is over", events)
+	}
+}

@@ -177,22 +177,24 @@ func TestTickerKnowsAllHosts(t *testing.T) {
 	<-ended
 
 	// Another reader knows them once it has read all, and not before.
-	ctx, cancel = context.WithCancel(t.Context())
-	defer cancel()
 	second := newHeartbeats(&r.cfg)
-	go second.run(ctx)
-	for {
-		if hosts, known := second.snapshot(); known {
-			if len(hosts) != 3 {
-				t.Errorf("the first that is known is %v", hosts)
-			}
-			break
+	for offset := range int64(3) {
+		if _, known := second.snapshot(); known {
+			t.Errorf("the hosts are known before offset %d of 3", offset)
 		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal("the heartbeats do not come")
-		case <-time.After(time.Millisecond):
-		}
+		value := rawtopic.Append(nil, &rawtopic.Record{Kind: rawtopic.KindHeartbeat, Heartbeat: &rawtopic.Heartbeat{Host: schema.UUID{byte(offset)}, Time: 5}})
+		second.take(&kgo.Record{Offset: offset, Value: value, Timestamp: start}, 3)
+	}
+	// What is older than what is known comes again when the topic is read again.
+	second.take(&kgo.Record{Offset: 0, Value: rawtopic.Append(nil, &rawtopic.Record{
+		Kind: rawtopic.KindHeartbeat, Heartbeat: &rawtopic.Heartbeat{Host: schema.UUID{2}, Time: 4},
+	}), Timestamp: start.Add(-time.Second)}, 3)
+	second.take(&kgo.Record{Offset: 1, Value: []byte("no heartbeat")}, 3)
+	if hosts, known := second.snapshot(); !known || len(hosts) != 3 || hosts[schema.UUID{2}] != (heartbeat{5, start.UnixMicro()}) {
+		t.Errorf("known %v: %v", known, hosts)
+	}
+	if n := r.logs.FilterMessageSnippet("is none").Len(); n != 1 {
+		t.Errorf("%d lines about a record that is no heartbeat", n)
 	}
 }
 
