@@ -13,7 +13,8 @@ import (
 )
 
 // TestCassandraDev shows the changes of one real node while it writes, with nothing else: no Kafka, no registry, the
-// schema from the node. An event is there within two seconds, though the node flushes its log every ten only.
+// schema from the node. An event is there within two seconds, though the node flushes its log every ten only; that of a row
+// whose time is over when the heartbeats of the agent say so.
 func TestCassandraDev(t *testing.T) {
 	node := testparts.CassandraForTest(t, testparts.CassandraOptions{Nodes: 1, CDC: true, SyncPeriod: 10 * time.Second}).Nodes[0]
 	session, err := node.Session()
@@ -43,8 +44,8 @@ func TestCassandraDev(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dev.close()
-	// await waits until a line of the output matches, and gives how long that took.
-	await := func(line string) time.Duration {
+	// awaitFor waits until a line of the output matches, and gives how long that took.
+	awaitFor := func(line string, most time.Duration) time.Duration {
 		t.Helper()
 		begin := time.Now()
 		pattern := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ` + line + `$`)
@@ -54,13 +55,19 @@ func TestCassandraDev(t *testing.T) {
 				t.Fatal(err)
 			case <-time.After(10 * time.Millisecond):
 			}
-			if time.Since(begin) > time.Minute {
+			if time.Since(begin) > most {
 				t.Fatal(dev.explain("there is no line " + line))
 			}
 		}
 		return time.Since(begin)
 	}
+	await := func(line string) time.Duration {
+		t.Helper()
+		return awaitFor(line, time.Minute)
+	}
 	await(`c shop\.orders id=0 item: "before the start"`)
+	run("INSERT INTO shop.orders (id, item) VALUES (9, 'of ten seconds') USING TTL 10")
+	await(`c shop\.orders id=9 item: "of ten seconds"`)
 	for _, c := range []struct{ statement, line string }{
 		{"INSERT INTO shop.orders (id, item, price) VALUES (1, 'kettle', 29.90)", `c shop\.orders id=1 item: "kettle", price: 29\.90`},
 		{"UPDATE shop.orders SET price = 27.50 WHERE id = 1", `u shop\.orders id=1 price: 29\.90 -> 27\.50`},
@@ -78,6 +85,7 @@ func TestCassandraDev(t *testing.T) {
 	run("CREATE TABLE shop.carts (id int PRIMARY KEY, items int) WITH cdc = true")
 	run("INSERT INTO shop.carts (id, items) VALUES (1, 3)")
 	t.Logf("of a new table: %v", await(`c shop\.carts id=1 items: 3`))
+	t.Logf("of a row whose time is over: %v", awaitFor(`d shop\.orders id=9 item: "of ten seconds" \(ttl\)`, 3*time.Minute))
 
 	segments := listSegments(t, node.CDCRawDir())
 	dev.expected.Store(true)
@@ -90,13 +98,13 @@ func TestCassandraDev(t *testing.T) {
 	}
 	text := output(t, dev)
 	for _, line := range []string{
-		"6  raw records: the log of each node has its own copy of a write",
-		"   6  from " + node.CDCRawDir(),
-		"   6  changed rows",
-		"6  events: one for each row that the 6 records changed",
-		"   3  rows created",
+		"7  raw records: the log of each node has its own copy of a write",
+		"   7  from " + node.CDCRawDir(),
+		"   7  changed rows",
+		"8  events: one for each row that the 7 records changed",
+		"   4  rows created",
 		"   2  rows updated",
-		"   1  rows deleted",
+		"   2  rows deleted",
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("the summary does not say %q:\n%s", line, text)

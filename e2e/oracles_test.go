@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // The tests of this file check the oracles against each other and the validators against what is broken, on raw records
@@ -440,6 +443,31 @@ func TestCheckTokens(t *testing.T) {
 	for token, want := range map[int64]int{0: 1, -1 << 62: 0} { // partitions 6 and 3 of 12
 		if f := checkTokens(updates, map[partitionID]int64{{"accounts", "1"}: token}, rawPartitions); len(f) != want {
 			t.Errorf("token %d: %v, expected %d failures", token, f, want)
+		}
+	}
+}
+
+func TestCheckTicks(t *testing.T) {
+	start := time.Unix(1_700_000_000, 0)
+	record := func(partition int32, offset, second int64) *kgo.Record {
+		return &kgo.Record{Partition: partition, Offset: offset, Timestamp: start.Add(time.Duration(second) * time.Second)}
+	}
+	records := []*kgo.Record{record(0, 0, 0), record(1, 0, 1), record(0, 1, 70), record(1, 1, 70)}
+	tick := func(partition int32, second int64) *rawRecord {
+		return &rawRecord{place: rawPlace{partition, 1}, kind: "Tick", watermark: start.Add(time.Duration(second) * time.Second).UnixMicro()}
+	}
+	for _, c := range []struct {
+		ticks []*rawRecord
+		want  int
+	}{
+		{[]*rawRecord{tick(0, 9), tick(1, 10)}, 0},
+		{[]*rawRecord{tick(0, 9), tick(1, 12)}, 1},    // too late a time
+		{[]*rawRecord{tick(0, -60), tick(1, -90)}, 2}, // time stood
+		{[]*rawRecord{tick(0, 30)}, 2},                // too late a time, and none in the other partition
+		{nil, 2},
+	} {
+		if f := checkTicks(c.ticks, records, 2); len(f) != c.want {
+			t.Errorf("%+v: %v, expected %d failures", c.ticks, f, c.want)
 		}
 	}
 }

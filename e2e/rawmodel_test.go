@@ -28,6 +28,7 @@ type rawModel struct {
 	events      []*event
 	// updates are the data records, put together, in the order they were read.
 	updates []*rawUpdate
+	ticks   []*rawRecord
 	// initialized holds the raw partitions that have begun with an Init, announced the definitions that each of them has.
 	initialized map[int32]*rawInit
 	announced   map[int32]map[string]bool
@@ -116,7 +117,9 @@ func (m *rawModel) fold(r *rawRecord) error {
 			return fmt.Errorf("%s: the definition %s is not announced in its partition", r.place, r.data.schema)
 		}
 		return m.foldData(r)
-	case "Tick", "Heartbeat", "AgentJoined":
+	case "Tick":
+		m.ticks = append(m.ticks, r)
+	case "Heartbeat", "AgentJoined":
 	default:
 		return fmt.Errorf("%s: a %s, and nothing in the test makes one", r.place, r.kind)
 	}

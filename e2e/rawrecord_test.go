@@ -23,6 +23,7 @@ type rawRecord struct {
 	part       *rawPart
 	definition *rawDefinition // of a Schema
 	init       *rawInit
+	watermark  int64 // of a Tick, in microseconds
 }
 
 type rawInit struct {
@@ -147,6 +148,8 @@ func (r *rawRecord) fill(f avroRecord) (err error) {
 		r.part = &rawPart{f.record("origin").origin(), f.int("index"), f.int("count"), f.bytes("bytes")}
 	case "Init":
 		r.init = &rawInit{f.fields["cluster"].(string), f.int("partitions"), f.int("version")}
+	case "Tick":
+		r.watermark = f.long("watermark")
 	case "Schema":
 		r.definition, err = parseDefinition(hex.EncodeToString(f.bytes("hash")), f.fields["definition"].(string))
 	}

@@ -6,6 +6,9 @@ import (
 	"math/bits"
 	"reflect"
 	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // A validator looks at one thing and says what is wrong with it. Nothing said means that all is well.
@@ -274,6 +277,36 @@ func checkTokens(updates []*rawUpdate, tokens map[partitionID]int64, rawPartitio
 		token, ok := tokens[partitionID{u.table.name, u.partition}]
 		if want := partitionOf(token, rawPartitions); ok && want != u.place.partition {
 			failures = append(failures, fail(rowID{}, "%s: partition %s of %s has token %d, expected it on raw partition %d", u.place, u.partition, u.table.name, token, want))
+		}
+	}
+	return failures
+}
+
+// checkTicks checks that the heartbeats of the agents let time go on in each raw partition, to a time at which the first record
+// was there, less the minute that ticks are behind, and that no tick is less than that behind the brokers' time.
+func checkTicks(ticks []*rawRecord, records []*kgo.Record, rawPartitions int32) []failure {
+	appended := map[rawPlace]time.Time{}
+	var first time.Time
+	for _, r := range records {
+		appended[rawPlace{r.Partition, r.Offset}] = r.Timestamp
+		if first.IsZero() || r.Timestamp.Before(first) {
+			first = r.Timestamp
+		}
+	}
+	var failures []failure
+	latest := map[int32]time.Time{}
+	for _, t := range ticks {
+		at := time.UnixMicro(t.watermark)
+		if behind := appended[t.place].Sub(at); behind < time.Minute-time.Second {
+			failures = append(failures, fail(rowID{}, "%s: a tick is %v behind the brokers' time, expected a minute", t.place, behind))
+		}
+		if at.After(latest[t.place.partition]) {
+			latest[t.place.partition] = at
+		}
+	}
+	for p := range rawPartitions {
+		if least := first.Add(-time.Minute); !latest[p].After(least) {
+			failures = append(failures, fail(rowID{}, "raw partition %d: time has come to %v, expected a time after %v", p, latest[p], least))
 		}
 	}
 	return failures

@@ -146,6 +146,7 @@ func (v *verification) run() {
 	v.add(checkRaw(v.model.updates, v.phases, c.rawHosts()))
 	v.add(checkRows("raw topic folded against SELECT at ALL", v.model.final(), v.selected))
 	v.add(checkOrigins(v.model.updates, c.kills()))
+	v.add(checkTicks(v.model.ticks, v.rawRecords, rawPartitions))
 	v.add(checkTokens(v.model.updates, v.tokens, rawPartitions))
 
 	v.add(checkChains(v.events))
