@@ -64,21 +64,30 @@ func TestExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			found := runExample(t, file, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if found != string(text) {
-				a, b := strings.Split(found, "\n"), strings.Split(string(text), "\n")
-				for i := range min(len(a), len(b)) {
-					if a[i] != b[i] {
-						t.Fatalf("%s:%d: found\n%s\nexpected\n%s", file, i+1, a[i], b[i])
-					}
-				}
-				t.Fatalf("%s: found %d lines, expected %d", file, len(a), len(b))
-			}
+			compareExample(t, file, found, string(text))
 		})
 	}
+}
+
+// compareExample holds a file to what it should be, or with -update makes it that.
+func compareExample(t *testing.T, file, found, expected string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if found == expected {
+		return
+	}
+	a, b := strings.Split(found, "\n"), strings.Split(expected, "\n")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			t.Fatalf("%s:%d: found\n%s\nexpected\n%s", file, i+1, a[i], b[i])
+		}
+	}
+	t.Fatalf("%s: found %d lines, expected %d", file, len(a), len(b))
 }
 
 // example is the state of a file under way.

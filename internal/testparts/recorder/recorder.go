@@ -54,6 +54,8 @@ type Spec struct {
 	About string
 	// Files are names in the folder workloads; the workload is all of them, one after the other.
 	Files []string
+	// Examples is a folder of the repository with examples, which are added to the workload: see [ExampleStatements].
+	Examples string
 	// Forms are those that the commit log takes one after the other, each from a restart on. FormFiles are added to the
 	// workload for each of them, with ${form} in the place of its name.
 	Forms     []form
@@ -81,6 +83,13 @@ func (s *Spec) workload() (string, error) {
 	}
 	if err := add(s.Files, ""); err != nil {
 		return "", err
+	}
+	if s.Examples != "" {
+		examples, err := exampleWorkload(s.Examples)
+		if err != nil {
+			return "", err
+		}
+		text.WriteString(examples)
 	}
 	for _, form := range s.Forms {
 		fmt.Fprintf(&text, "\n-- @stop node1\n-- @configure node1 %s\n-- @start node1\n", form.yaml)

@@ -36,6 +36,12 @@ func Recordings() []Spec {
 			Cluster: testparts.CassandraOptions{Version: "5.0"},
 		},
 		{
+			Name:     "examples-5.0",
+			About:    "the statements of dedup/testdata/recorded, each with a mark behind it",
+			Examples: "dedup/testdata/recorded",
+			Cluster:  testparts.CassandraOptions{Version: "5.0"},
+		},
+		{
 			Name:  "types-5.0-v8",
 			About: "the same as types-5.0 with version 8 of the commit log",
 			Files: []string{"types.cql", "types-5.0.cql", "types-v8.cql", "types-live.cql"},
