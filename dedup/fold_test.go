@@ -520,6 +520,26 @@ func TestCellOrder(t *testing.T) {
 	}
 }
 
+// TestLivenessOrder: which of two livenesses of one write time wins, in either order; the last is that of a row of a view that
+// was deleted.
+func TestLivenessOrder(t *testing.T) {
+	order := []commitlog.Liveness{
+		{Timestamp: 9, TTL: 100, ExpiresAt: 200},
+		{Timestamp: 10, ExpiresAt: commitlog.NoDeletionTime},
+		{Timestamp: 10, TTL: 7, ExpiresAt: 100},
+		{Timestamp: 10, TTL: 8, ExpiresAt: 100},
+		{Timestamp: 10, TTL: 5, ExpiresAt: 101},
+		{Timestamp: 10, TTL: commitlog.ExpiredLivenessTTL, ExpiresAt: 50},
+	}
+	for i := range order {
+		for j := range order {
+			if found := livenessSupersedes(&liveness{Liveness: order[i]}, &liveness{Liveness: order[j]}); found != (i > j) {
+				t.Errorf("%+v supersedes %+v: %v", order[i], order[j], found)
+			}
+		}
+	}
+}
+
 // TestDamagedState: what is wrong with a stored value is an error of the transaction, and says where.
 func TestDamagedState(t *testing.T) {
 	table := mustTable(t, "t", "k int partition_key", "c int clustering", "v int regular")

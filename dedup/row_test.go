@@ -302,3 +302,11 @@ func TestMergeLaws(t *testing.T) {
 		}
 	}
 }
+
+func TestSecond(t *testing.T) {
+	for timestamp, want := range map[int64]int64{0: 0, 999_999: 0, 1_000_000: 1, -1: -1, -1_000_000: -1, -1_000_001: -2} {
+		if found := second(timestamp); found != want {
+			t.Errorf("%d is in second %d, expected %d", timestamp, found, want)
+		}
+	}
+}
