@@ -12,6 +12,7 @@ help() {
 ./do fuzz [TIME] [NAME]   each fuzz target, or those with NAME in their name, for TIME (default 60s) or a number of runs (10000x)
 ./do differential [ARGS]   the commit log reader against Cassandra's own, on random writes to real nodes
 ./do properties [--cases N] [--seed N]   the fold against its model, on random mutations in random orders
+./do workloads [ARGS]   agents and fold against SELECT, on random workloads on real clusters
 ./do mutants          each rule of the merge broken once: the test that sees it
 ./do cluster [ARGS]   a real three-node Cassandra with CDC on this machine, until Ctrl-C
 TXT
@@ -109,6 +110,7 @@ case "${1:-help}" in
   fuzz) shift; fuzz "$@" ;;
   differential) shift; need_go; need_java; go run ./cmd/testparts differential "$@" ;;
   properties) shift; properties "$@" ;;
+  workloads) shift; need_go; need_java; go run ./cmd/testparts workloads "$@" ;;
   mutants) shift; need_go; go run ./cmd/testparts mutants "$@" ;;
   cluster) shift; need_go; need_java; go run ./cmd/testparts cluster "$@" ;;
   help|-h|--help) help ;;

@@ -26,6 +26,7 @@ type cli struct {
 	Registry     registryCmd     `cmd:"" help:"Run a schema registry until Ctrl-C."`
 	Record       recordCmd       `cmd:"" help:"Run a workload on a cluster and record its commit log segments."`
 	Differential differentialCmd `cmd:"" help:"Compare the commit log reader with Cassandra's own on random writes to real nodes."`
+	Workloads    workloadsCmd    `cmd:"" help:"Compare what agents and fold make of random workloads on real clusters with SELECT."`
 	Mutants      mutantsCmd      `cmd:"" help:"Break each rule of the merge once, and print which test fails."`
 	Fetch        fetchCmd        `cmd:"" help:"Download the servers that are not yet in the cache."`
 }

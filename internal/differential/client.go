@@ -27,10 +27,17 @@ const (
 	opExecute = 0x0a
 	opBatch   = 0x0d
 
-	consistencyOne = 1
-	flagValues     = 0x01
-	flagWarnings   = 0x08
-	resultPrepared = 4
+	consistencyOne    = 1
+	consistencyTwo    = 2
+	consistencyQuorum = 4
+	consistencyAll    = 5
+
+	flagValues       = 0x01
+	flagWarnings     = 0x08
+	flagSkipMetadata = 0x02
+	resultNoMetadata = 0x04
+	resultRows       = 2
+	resultPrepared   = 4
 
 	codeWriteTimeout = 0x1100
 	codeUnprepared   = 0x2500
@@ -224,8 +231,10 @@ func (c *client) run(w *write) error {
 				delete(c.prepared.byCQL, s.cql)
 			}
 			c.prepared.mu.Unlock()
-		case errors.As(err, &answer) && answer.code == codeWriteTimeout && w.statements[0].conditional:
+		case errors.As(err, &answer) && answer.code == codeWriteTimeout && (w.consistency > 0 || w.statements[0].conditional):
 			return nil
+		case errors.As(err, &answer) && w.read:
+			return nil // a read is for what it repairs
 		default:
 			return fmt.Errorf("%w\n%s", err, w)
 		}
@@ -234,6 +243,7 @@ func (c *client) run(w *write) error {
 }
 
 func (c *client) send(w *write) error {
+	consistency := int(max(w.consistency, consistencyOne))
 	ids := make([][]byte, len(w.statements))
 	for i, s := range w.statements {
 		var err error
@@ -244,7 +254,7 @@ func (c *client) send(w *write) error {
 	if len(w.statements) == 1 {
 		c.begin(opExecute)
 		c.id(ids[0])
-		c.u16(consistencyOne)
+		c.u16(consistency)
 		c.frame = append(c.frame, flagValues)
 		c.values(w.statements[0].values)
 	} else {
@@ -256,7 +266,7 @@ func (c *client) send(w *write) error {
 			c.id(ids[i])
 			c.values(s.values)
 		}
-		c.u16(consistencyOne)
+		c.u16(consistency)
 		c.frame = append(c.frame, 0)
 	}
 	op, _, err := c.roundTrip()
@@ -264,6 +274,38 @@ func (c *client) send(w *write) error {
 		err = fmt.Errorf("expected a result, found opcode %d", op)
 	}
 	return err
+}
+
+// query reads all rows of a SELECT at ALL: the values of each.
+func (c *client) query(cql string) ([][][]byte, error) {
+	id, err := c.prepare(cql)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cql, err)
+	}
+	c.begin(opExecute)
+	c.id(id)
+	c.u16(consistencyAll)
+	c.frame = append(c.frame, flagSkipMetadata)
+	op, body, err := c.roundTrip()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cql, err)
+	}
+	r := reply{bytes.Clone(body)}
+	kind, flags, columns, n := r.u32(), r.u32(), int(r.u32()), int(r.u32())
+	if op != opResult || kind != resultRows || flags&resultNoMetadata == 0 {
+		return nil, fmt.Errorf("%s: expected rows without metadata, found opcode %d, result %d, flags %#x", cql, op, kind, flags)
+	}
+	var rows [][][]byte
+	for range n {
+		row := make([][]byte, columns)
+		for i := range row {
+			if size := int32(r.u32()); size >= 0 {
+				row[i] = append([]byte{}, r.bytes(int(size))...)
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 func (c *client) id(id []byte) {

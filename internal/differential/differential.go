@@ -1,6 +1,10 @@
-// Package differential compares two readers of commit logs: package commitlog, and Cassandra's own CommitLogReader. It
-// starts a real node, makes random tables and writes to them, stops the node, and has both readers print the same
-// segments in the form of "cassdelta segment dump --json". Every line must be the same, byte for byte.
+// Package differential holds cassdelta to Cassandra itself, on random writes to real nodes.
+//
+// [Run] compares two readers of commit logs: package commitlog, and Cassandra's own CommitLogReader. It starts a node,
+// makes random tables and writes to them, stops the node, and has both readers print the same segments in the form of
+// "cassdelta segment dump --json". Every line must be the same, byte for byte.
+//
+// [RunWorkloads] compares what agents and fold make of the logs of three nodes with what SELECT gives at ALL.
 //
 // While the node writes, its segments are read every 20 ms up to the last valid sync marker, each by one reader that goes on
 // and now and then by another that begins anew. Nothing may be found that the finished segments do not have at that place.
@@ -10,9 +14,9 @@
 // A [Variant] is a version of Cassandra and a form of the commit log's sections. Both readers read what the version
 // itself has written; the program that drives Cassandra's reader (folder oracle) is compiled against the version's jars.
 //
-// # Workload
+// # Writes
 //
-// Schema and writes follow from a seed, but for the time of day. The tables have columns of every native type,
+// Schema and writes of [Run] follow from a seed, but for the time of day. The tables have columns of every native type,
 // collections frozen and not, nested types, user types, tuples and vectors (5.0), statics, keys of several columns in
 // both orders, more than 64 columns, more than 32 clustering columns, counters, COMPACT STORAGE, names that need
 // quotes, and materialized views. Columns are dropped and added again on the way. Values are put together as bytes, so

@@ -21,6 +21,11 @@ type generator struct {
 	// present write.
 	lastExpiry    int64
 	maxBlob, room int
+	// few, if not 0, is how many values of each type there are, which pool keeps by type: then writes meet. Write times
+	// are few then too, from base on, and TTLs either short or long.
+	few  int
+	pool map[string][][]byte
+	base int64
 	// now gives the time in microseconds since 1970.
 	now func() int64
 

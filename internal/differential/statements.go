@@ -201,6 +201,9 @@ func (b *builder) using(ttl bool) {
 // timestamp draws a write time: near now, at the drop of a column, or anything up to the extremes. The least number of
 // all stands for none.
 func (g *generator) timestamp(t *table) int64 {
+	if g.few > 0 {
+		return g.fewTimestamps(t)
+	}
 	if len(t.dropTimes) > 0 && g.chance(0.1) {
 		return pick(g, t.dropTimes) + int64(g.rng.IntN(3)-1)
 	}
@@ -215,6 +218,22 @@ func (g *generator) timestamp(t *table) int64 {
 	return g.now() + g.rng.Int64N(1e6) - 5e5
 }
 
+// fewTimestamps draws one of a few write times, most of them in the present phase. Of a table whose columns are dropped
+// none is in the future: Cassandra cannot read a cell that is newer than the drop of its column.
+func (g *generator) fewTimestamps(t *table) int64 {
+	switch n := g.rng.IntN(50); {
+	case n == 0 && !t.alters:
+		return g.now() + 3600e6
+	case n == 1 && !t.alters:
+		return pick(g, []int64{math.MaxInt64, math.MaxInt64 - 1})
+	case n == 2:
+		return int64(g.rng.IntN(5) - 2)
+	case n < 15:
+		return g.now() - g.rng.Int64N(1e6)
+	}
+	return g.base + int64(g.rng.IntN(8))
+}
+
 // number is an integer of size bytes.
 func number(size int, n int64) value {
 	return value{bytes: binary.BigEndian.AppendUint64(nil, uint64(n))[8-size:]}
@@ -225,6 +244,9 @@ const longestTTL = 20 * 365 * 86400
 
 // ttl draws a TTL in seconds. It leaves a write half a minute to arrive.
 func (g *generator) ttl() int64 {
+	if g.few > 0 {
+		return pick(g, []int64{0, 1, 3, shortTTL, longTTL, 2 * longTTL})
+	}
 	longest := min(longestTTL, g.lastExpiry-g.now()/1e6-30)
 	return pick(g, []int64{0, 1, 60, 86400, 86400, longest, 1 + g.rng.Int64N(longest)})
 }

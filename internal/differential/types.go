@@ -74,7 +74,10 @@ func (g *generator) typ(p place, depth int) *schema.Type {
 func (g *generator) nested(p place, depth int) *schema.Type {
 	t := &schema.Type{Frozen: p != inColumn || g.chance(0.3)}
 	within := min(p, inValue)
-	kinds := []schema.Kind{schema.KindList, schema.KindSet, schema.KindMap, schema.KindTuple, schema.KindUDT, schema.KindCustom}
+	kinds := []schema.Kind{schema.KindList, schema.KindSet, schema.KindMap, schema.KindTuple, schema.KindUDT}
+	if g.few == 0 { // of those that are known by their class only there are no events
+		kinds = append(kinds, schema.KindCustom)
+	}
 	if g.vectors {
 		kinds = append(kinds, schema.KindVector)
 	}

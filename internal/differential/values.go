@@ -18,6 +18,21 @@ func (g *generator) value(t *schema.Type) []byte {
 
 // filled is value for what is within another one, where Cassandra takes empty values for null at times, and fails.
 func (g *generator) filled(t *schema.Type) []byte {
+	if g.few == 0 {
+		return g.fresh(t)
+	}
+	if g.pool == nil {
+		g.pool = map[string][][]byte{}
+	}
+	name := t.CQL()
+	if len(g.pool[name]) < g.few {
+		g.pool[name] = append(g.pool[name], g.fresh(t))
+	}
+	return pick(g, g.pool[name])
+}
+
+// fresh is filled with no memory of other values.
+func (g *generator) fresh(t *schema.Type) []byte {
 	switch t.Kind {
 	case schema.KindList, schema.KindSet:
 		n := g.small()

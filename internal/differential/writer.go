@@ -21,6 +21,11 @@ type write struct {
 	batch      batchType
 	// mutations is the least number of mutations that it makes.
 	mutations int
+	// consistency is that of a write to several replicas, or of a read; 0 is ONE of one. Where there are several, a
+	// time-out is no error: what was done stands in the logs.
+	consistency uint16
+	// read says that it is a read.
+	read bool
 }
 
 // next draws a write.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -103,7 +104,9 @@ type Node struct {
 	java    string
 	partDir string
 	peers   int
-	proc    *process
+	// properties are those of the runtime that only this node has, such as -Dname=value.
+	properties []string
+	proc       *process
 }
 
 // CDCRawDir is cdc_raw_directory.
@@ -169,6 +172,45 @@ func (c *Cassandra) configureAndStart(ctx context.Context, opts CassandraOptions
 		g.Go(func() error { return n.awaitReady(ctx) })
 	}
 	return g.Wait()
+}
+
+// Replace starts a new node with an empty folder in the place of node i, which is down: as one does after the loss of a
+// machine. It has the address of the old one and takes over its tokens, has a host id of its own, and streams its data
+// from the others. It stands in Nodes then; the old one's folder stays as it is.
+func (c *Cassandra) Replace(ctx context.Context, i int) error {
+	old := c.Nodes[i]
+	if old.Running() {
+		return fmt.Errorf("replace %s: it is running", old.Name)
+	}
+	n := *old
+	n.Name += "-replaced"
+	n.Dir = filepath.Join(filepath.Dir(old.Dir), n.Name)
+	n.LogPath = filepath.Join(n.Dir, "logs", "cassandra.log")
+	n.properties = []string{"-Dcassandra.replace_address_first_boot=" + n.Addr}
+	n.proc = nil
+	if err := os.CopyFS(filepath.Join(n.Dir, "conf"), os.DirFS(filepath.Join(old.Dir, "conf"))); err != nil {
+		return fmt.Errorf("replace %s: %w", old.Name, err)
+	}
+	var seeds []string
+	for j, other := range c.Nodes {
+		if j != i {
+			seeds = append(seeds, other.Addr)
+		}
+	}
+	changes := map[string]any{"auto_bootstrap": true, "initial_token": nil, "seed_provider": seedProvider(seeds)}
+	for _, d := range [][2]string{{"data_file_directories", "data"}, {"saved_caches_directory", "saved_caches"},
+		{"commitlog_directory", "commitlog"}, {"cdc_raw_directory", "cdc_raw"}, {"hints_directory", "hints"}} {
+		changes[d[0]] = filepath.Join(n.Dir, d[1])
+	}
+	changes["data_file_directories"] = []string{filepath.Join(n.Dir, "data")}
+	if err := n.Configure(changes); err != nil {
+		return err
+	}
+	c.Nodes[i] = &n
+	if err := n.launch(); err != nil {
+		return err
+	}
+	return n.awaitReady(ctx)
 }
 
 // Stop stops all nodes at once, each after a drain of its own.

@@ -62,11 +62,8 @@ func (n *Node) yaml(opts CassandraOptions, index int, seeds []string) map[string
 		"num_tokens":     tokensPerNode,
 		"initial_token":  initialTokens(index, len(seeds)),
 		"auto_bootstrap": false,
-		"seed_provider": []any{map[string]any{
-			"class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
-			// With every node a seed, none waits for another at the first start.
-			"parameters": []any{map[string]any{"seeds": strings.Join(seeds, ",")}},
-		}},
+		// With every node a seed, none waits for another at the first start.
+		"seed_provider":              seedProvider(seeds),
 		"endpoint_snitch":            "SimpleSnitch",
 		"dynamic_snitch":             false,
 		"listen_address":             n.Addr,
@@ -115,6 +112,13 @@ func (n *Node) yaml(opts CassandraOptions, index int, seeds []string) map[string
 	}
 	changeKeys(y, opts.ExtraYAML)
 	return y
+}
+
+func seedProvider(seeds []string) any {
+	return []any{map[string]any{
+		"class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
+		"parameters": []any{map[string]any{"seeds": strings.Join(seeds, ",")}},
+	}}
 }
 
 // changeKeys adds and replaces keys; the value nil removes one.
@@ -218,7 +222,7 @@ func (n *Node) command() ([]string, error) {
 		"-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
 		"-Xshare:auto", "-XX:+ExitOnOutOfMemoryError", "-XX:ErrorFile=" + filepath.Join(n.Dir, "logs", "hs_err.log"),
 	}
-	argv = append(argv, openModules...)
+	argv = append(append(argv, openModules...), n.properties...)
 	return append(argv,
 		"-Djdk.attach.allowAttachSelf=true",
 		"-javaagent:"+jamm[0],
