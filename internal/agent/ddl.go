@@ -95,7 +95,7 @@ func (p *publisher) system(ctx context.Context, item *commitlog.Item) error {
 func (p *publisher) altered(ctx context.Context, item *commitlog.Item, u *commitlog.Update, begin func() uint64) error {
 	keyspace := string(u.Key)
 	if !u.Deletion.IsLive() {
-		if err := p.dropped(ctx, item.Position, keyspace, "", u.Deletion.Timestamp, begin); err != nil {
+		if err := p.dropped(ctx, item.Position, keyspace, "", schema.UUID{}, u.Deletion.Timestamp, begin); err != nil {
 			return err
 		}
 	}
@@ -105,11 +105,6 @@ func (p *publisher) altered(ctx context.Context, item *commitlog.Item, u *commit
 		row := unfiltered.Row
 		if row == nil || len(row.Clustering) != 1 {
 			continue
-		}
-		if !row.Deletion.IsLive() {
-			if err := p.dropped(ctx, item.Position, keyspace, string(row.Clustering[0]), row.Deletion.Timestamp, begin); err != nil {
-				return err
-			}
 		}
 		var id schema.UUID
 		var written int64
@@ -122,6 +117,13 @@ func (p *publisher) altered(ctx context.Context, item *commitlog.Item, u *commit
 			case c.Column == cdcColumn && !c.Deleted:
 				on = len(c.Value) == 1 && c.Value[0] != 0
 				off = !on
+			}
+		}
+		// CREATE and ALTER TABLE write the row as a whole, and delete what it was a microsecond before: another table of this
+		// name, but not the one that it is of.
+		if !row.Deletion.IsLive() {
+			if err := p.dropped(ctx, item.Position, keyspace, string(row.Clustering[0]), id, row.Deletion.Timestamp, begin); err != nil {
+				return err
 			}
 		}
 		switch {
@@ -151,11 +153,12 @@ func (t *tables) captures(id schema.UUID, written int64) {
 	}
 }
 
-// dropped publishes the drop of the tables of a name, or of a keyspace if that is empty, by a DDL of a time.
-func (p *publisher) dropped(ctx context.Context, at commitlog.Position, keyspace, name string, time int64, begin func() uint64) error {
+// dropped publishes the drop of the tables of a name, or of a keyspace if that is empty, by a DDL of a time; not that of the
+// table which has the name from then on, whose id is zero if there is none.
+func (p *publisher) dropped(ctx context.Context, at commitlog.Position, keyspace, name string, now schema.UUID, time int64, begin func() uint64) error {
 	for _, id := range p.tables.history.order {
 		k := p.tables.history.known[id]
-		if k.dropped || k.table.Keyspace != keyspace || name != "" && k.table.Name != name || k.definedAt() > time {
+		if k.dropped || id == now || k.table.Keyspace != keyspace || name != "" && k.table.Name != name || k.definedAt() > time {
 			continue
 		}
 		begin()

@@ -44,11 +44,13 @@ const epoch = 1442880000 // seconds, of what a mutation's times are counted from
 
 func delta(micros int64) uint64 { return uint64(micros - epoch*1_000_000) }
 
-// createdTable is what CREATE and ALTER TABLE write to system_schema.tables.
+// createdTable is what CREATE and ALTER TABLE write to system_schema.tables: the row as a whole, and the deletion of what it
+// was a microsecond before.
 func createdTable(tables, t *schema.Table, at int64, cdc bool) []byte {
 	b := systemUpdate(tables, t.Keyspace, "cdc", "id")
-	b = append(b, 0x04|0x20, 0)
+	b = append(b, 0x04|0x10|0x20, 0)
 	b = appendUvint(appendText(b, t.Name), delta(at))
+	b = appendUvint(appendUvint(b, delta(at-1)), 5)
 	on := byte(0)
 	if cdc {
 		on = 1
