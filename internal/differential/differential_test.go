@@ -139,3 +139,24 @@ func compareRecording(t *testing.T, rec *recording.Recording, moment string) (Co
 	}
 	return compareReaders(t.Context(), "cassandra-5.0", s)
 }
+
+// TestWorkloads is a slice of what "./do workloads" does: see RunWorkloads.
+func TestWorkloads(t *testing.T) {
+	r, err := RunWorkloads(t.Context(), WorkloadOptions{
+		Version: "5.0", Seed: seed, Workloads: 10, Statements: 300, Dir: keptDir(t), Progress: t.Logf,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("Cassandra %s, seed %d: %d workloads, %d statements, %d raw records, %d events, %d rows and %d cells compared, %d differences in %s",
+		r.Release, seed, r.Workloads, r.Statements, r.RawRecords, r.Events, r.Rows, r.Cells, r.Differences, r.Took)
+	if r.Events == 0 || r.Rows == 0 || r.Cells == 0 {
+		t.Error("nothing was compared")
+	}
+	for _, d := range r.First {
+		t.Error(d)
+	}
+	if r.Differences > len(r.First) {
+		t.Errorf("and %d more differences", r.Differences-len(r.First))
+	}
+}
