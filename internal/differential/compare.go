@@ -20,6 +20,8 @@ type Comparison struct {
 	Mutations, Lines int
 	// Bytes is the sum of the mutations' sizes.
 	Bytes int64
+	// Shadowable counts the lines of Cassandra's reader with a shadowable deletion.
+	Shadowable int
 	// Differences counts the lines that differ or that one of the two does not have.
 	Differences int
 	// First quotes the first differences.
@@ -53,6 +55,9 @@ func compare(ours, theirs io.Reader) (Comparison, error) {
 		}
 		if order >= 0 {
 			c.Lines++
+			if bytes.Contains(b.line, []byte(`,"shadowable":1}`)) {
+				c.Shadowable++
+			}
 			if b.place.segment != last.segment || b.place.position != last.position {
 				c.Mutations++
 				c.Bytes += b.place.size

@@ -172,7 +172,7 @@ func work(ctx context.Context, node *testparts.Node, g *generator, mutations int
 			statements = g.alter()
 		}
 	}
-	return release, describe(ctx, s, schemaFile)
+	return release, describe(ctx, s, keyspace, schemaFile)
 }
 
 func newGenerator(v Variant, seed uint64) *generator {
@@ -188,8 +188,8 @@ func newGenerator(v Variant, seed uint64) *generator {
 	}
 }
 
-// describe writes the definitions of the keyspace, with ids and dropped columns.
-func describe(ctx context.Context, s *gocql.Session, file string) error {
+// describe writes the definitions of a keyspace, with ids and dropped columns.
+func describe(ctx context.Context, s *gocql.Session, keyspace, file string) error {
 	var b strings.Builder
 	iter := s.Query(fmt.Sprintf("DESCRIBE KEYSPACE %s WITH INTERNALS", quote(keyspace))).IterContext(ctx)
 	var ks, kind, name, statement string

@@ -62,6 +62,9 @@ func TestAgainstCassandra(t *testing.T) {
 			t.Logf("Cassandra %s, log version %s, seed %d: %d mutations, %d lines, %d bytes, %d differences in %s",
 				r.Release, r.LogVersion, seed, r.Mutations, r.Lines, r.Bytes, r.Differences, r.Took)
 			report(t, r.Comparison)
+			if r.Shadowable > 0 {
+				t.Errorf("%d shadowable deletions, which these versions do not write", r.Shadowable)
+			}
 			t.Logf("while it was written: %d looks at %d segments saw %d mutations", r.Watched.Looks, r.Watched.Segments, r.Watched.Mutations)
 			if r.Watched.Looks < 50 || r.Watched.Segments < 2 || r.Watched.Mutations < r.Mutations/2 {
 				t.Errorf("not enough was read while the node wrote: %+v", r.Watched)
@@ -83,7 +86,7 @@ func TestKilledNode(t *testing.T) {
 				continue
 			}
 			t.Run(name+"-"+moment.Name, func(t *testing.T) {
-				c, err := compareRecording(t, rec, moment.Name)
+				c, err := compareRecording(t, rec, moment.Name, "cassandra-5.0", nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -94,8 +97,9 @@ func TestKilledNode(t *testing.T) {
 	}
 }
 
-// compareRecording compares the readers on what a recorded node of 5.0 had at a moment.
-func compareRecording(t *testing.T, rec *recording.Recording, moment string) (Comparison, error) {
+// compareRecording compares the readers on what a recorded node had at a moment. part has Cassandra's reader; prepare, if it is
+// not nil, changes the segments first.
+func compareRecording(t *testing.T, rec *recording.Recording, moment, part string, prepare func(dir string) error) (Comparison, error) {
 	dir := keptDir(t)
 	recordings, err := testparts.RecordingsDir()
 	if err != nil {
@@ -108,6 +112,29 @@ func compareRecording(t *testing.T, rec *recording.Recording, moment string) (Co
 	if err := rec.Unpack(rec.Nodes[0].Name, moment, s.dir); err != nil {
 		return Comparison{}, err
 	}
+	if prepare != nil {
+		if err := prepare(s.dir); err != nil {
+			return Comparison{}, err
+		}
+	}
+	var tde map[string]any
+	keystore := filepath.Join(recordings, rec.Name, "keystore.jceks")
+	if _, err := os.Stat(keystore); err == nil {
+		k := &keys{path: keystore, storeType: "JCEKS", alias: "testing:1", chunkKiB: 16, storePassword: "cassandra-store", keyPassword: "cassandra-key"}
+		tde = k.yaml()
+		if s.keys, err = k.open(); err != nil {
+			return Comparison{}, err
+		}
+	}
+	if err := writeToolConfig(s.config, dir, tde); err != nil {
+		return Comparison{}, err
+	}
+	return compareReaders(t.Context(), part, s)
+}
+
+// writeToolConfig writes a cassandra.yaml that suffices for Cassandra's classes, with folders in dir, and
+// transparent_data_encryption_options unless that is nil.
+func writeToolConfig(path, dir string, encryption map[string]any) error {
 	config := map[string]any{
 		"partitioner":           "org.apache.cassandra.dht.Murmur3Partitioner",
 		"endpoint_snitch":       "SimpleSnitch",
@@ -122,22 +149,14 @@ func compareRecording(t *testing.T, rec *recording.Recording, moment string) (Co
 	for _, key := range []string{"commitlog_directory", "cdc_raw_directory", "hints_directory", "saved_caches_directory"} {
 		config[key] = filepath.Join(dir, key)
 	}
-	keystore := filepath.Join(recordings, rec.Name, "keystore.jceks")
-	if _, err := os.Stat(keystore); err == nil {
-		k := &keys{path: keystore, storeType: "JCEKS", alias: "testing:1", chunkKiB: 16, storePassword: "cassandra-store", keyPassword: "cassandra-key"}
-		config["transparent_data_encryption_options"] = k.yaml()
-		if s.keys, err = k.open(); err != nil {
-			return Comparison{}, err
-		}
+	if encryption != nil {
+		config["transparent_data_encryption_options"] = encryption
 	}
 	text, err := yaml.Marshal(config)
 	if err != nil {
-		return Comparison{}, err
+		return err
 	}
-	if err := os.WriteFile(s.config, text, 0o644); err != nil {
-		return Comparison{}, err
-	}
-	return compareReaders(t.Context(), "cassandra-5.0", s)
+	return os.WriteFile(path, text, 0o644)
 }
 
 // TestWorkloads is a slice of what "./do workloads" does: see RunWorkloads.
