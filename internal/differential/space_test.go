@@ -207,7 +207,11 @@ func TestSpaceRunsOut(t *testing.T) {
 	for refused == nil && w.captured < 500 {
 		refused = w.capture()
 	}
-	if refused == nil || !strings.Contains(refused.Error(), "CDC") {
+	log, err := os.ReadFile(node.LogPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refused == nil || !strings.Contains(string(log), "Rejecting mutation to keyspace space. Free up space in") {
 		t.Fatalf("after %d writes: expected that the node refuses one for want of space, found %v", w.captured, refused)
 	}
 	t.Logf("%d writes, then: %v", w.captured, refused)

@@ -86,6 +86,7 @@ func totalSize(files []file) int64 {
 type dumper struct {
 	Options
 	tables   *tables
+	reader   commitlog.Reader
 	decoder  *commitlog.Decoder // nil without a schema
 	mutation commitlog.Mutation
 	out      *bufio.Writer
@@ -103,7 +104,7 @@ func (d *dumper) wants(keyspace, name string, id schema.UUID) bool {
 }
 
 func (d *dumper) file(ctx context.Context, fl file) error {
-	s, err := open(fl, d.Keys)
+	s, err := open(fl, &d.reader, d.Keys)
 	if err != nil {
 		return err
 	}

@@ -70,8 +70,9 @@ type segment struct {
 }
 
 // open opens a segment to be read as far as it goes: to its clean end, or to its last sync marker if its node may
-// still write to it. keys are those of encrypted segments.
-func open(fl file, keys commitlog.Keys) (*segment, error) {
+// still write to it. keys are those of encrypted segments. reader is used for it, with the memory that it has from the segment
+// before.
+func open(fl file, reader *commitlog.Reader, keys commitlog.Keys) (*segment, error) {
 	s := &segment{file: fl}
 	if v, id, ok := commitlog.ParseSegmentName(filepath.Base(fl.path)); ok {
 		x, ok, err := commitlog.ReadIndex(filepath.Join(filepath.Dir(fl.path), commitlog.IndexName(v, id)))
@@ -90,7 +91,8 @@ func open(fl file, keys commitlog.Keys) (*segment, error) {
 		return nil, err
 	}
 	s.f, s.size = f, info.Size()
-	s.reader = commitlog.NewReader(fl.path, f, s.size)
+	s.reader = reader
+	s.reader.Reset(fl.path, f, s.size)
 	s.reader.SetKeys(keys)
 	limit := commitlog.Limit{Final: true}
 	switch {

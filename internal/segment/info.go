@@ -28,11 +28,12 @@ func Info(ctx context.Context, o Options) error {
 		return err
 	}
 	var failed []error
+	var reader commitlog.Reader
 	for i, p := range paths {
 		if i > 0 {
 			fmt.Fprintln(o.Out)
 		}
-		if err := infoFile(ctx, o, tables, p); err != nil {
+		if err := infoFile(ctx, o, tables, &reader, p); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
@@ -60,8 +61,8 @@ type tableCensus struct {
 	first, last    int64 // write times; first > last if there is none
 }
 
-func infoFile(ctx context.Context, o Options, tables *tables, fl file) error {
-	s, err := open(fl, o.Keys)
+func infoFile(ctx context.Context, o Options, tables *tables, reader *commitlog.Reader, fl file) error {
+	s, err := open(fl, reader, o.Keys)
 	if err != nil {
 		return err
 	}

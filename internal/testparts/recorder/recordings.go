@@ -69,6 +69,12 @@ func Recordings() []Spec {
 			Cluster: testparts.CassandraOptions{Version: "5.0"},
 		},
 		{
+			Name:    "cluster-5.0",
+			About:   "two nodes: counters of both as leaders, hints, a repair; types by their class",
+			Files:   []string{"cluster.cql"},
+			Cluster: testparts.CassandraOptions{Version: "5.0", Nodes: 2},
+		},
+		{
 			Name:    "crash-5.0",
 			About:   "a node is killed in the midst of writes and started again",
 			Files:   []string{"crash.cql"},
