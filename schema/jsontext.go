@@ -103,11 +103,7 @@ func (t *Type) appendNativeJSON(dst, value []byte) ([]byte, error) {
 	case KindInet:
 		dst = appendInet(dst, value)
 	case KindTimeuuid, KindUUID:
-		dst = hex.AppendEncode(dst, value[:4])
-		for _, part := range [...][]byte{value[4:6], value[6:8], value[8:10], value[10:]} {
-			dst = append(dst, '-')
-			dst = hex.AppendEncode(dst, part)
-		}
+		dst = UUID(value).Append(dst)
 	}
 	return append(dst, '"'), nil
 }

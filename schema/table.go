@@ -15,18 +15,16 @@ import (
 type UUID [16]byte
 
 // String gives the usual lower-case form with dashes.
-func (u UUID) String() string {
-	var b [36]byte
-	hex.Encode(b[0:8], u[0:4])
-	b[8] = '-'
-	hex.Encode(b[9:13], u[4:6])
-	b[13] = '-'
-	hex.Encode(b[14:18], u[6:8])
-	b[18] = '-'
-	hex.Encode(b[19:23], u[8:10])
-	b[23] = '-'
-	hex.Encode(b[24:36], u[10:16])
-	return string(b[:])
+func (u UUID) String() string { return string(u.Append(make([]byte, 0, 36))) }
+
+// Append appends the form with dashes.
+func (u UUID) Append(b []byte) []byte {
+	b = hex.AppendEncode(b, u[:4])
+	for _, part := range [...][]byte{u[4:6], u[6:8], u[8:10], u[10:]} {
+		b = append(b, '-')
+		b = hex.AppendEncode(b, part)
+	}
+	return b
 }
 
 // IsZero reports whether u is "none".

@@ -26,7 +26,7 @@ func (f ValueForm) appendUpdate(b []byte, m *commitlog.Mutation, u *commitlog.Up
 	b = appendNumber(b, `,"n":`, int64(m.Count))
 	b = appendString(append(b, `,"ks":`...), u.Table.Keyspace)
 	b = appendString(append(b, `,"table":`...), u.Table.Name)
-	b = appendString(append(b, `,"id":`...), u.Table.ID.String())
+	b = append(u.Table.ID.Append(append(b, `,"id":"`...)), '"')
 	b = f.appendKey(append(b, `,"pk":`...), u.Table, u.Key)
 	if !u.Deletion.IsLive() {
 		b = appendDeletion(append(b, `,"del":`...), u.Deletion)
@@ -53,7 +53,7 @@ func (f ValueForm) appendUpdate(b []byte, m *commitlog.Mutation, u *commitlog.Up
 func appendRaw(b []byte, payload []byte, pos commitlog.Position, p commitlog.Preview) []byte {
 	b = appendPlace(b, pos, len(payload))
 	b = appendNumber(b, `,"n":`, int64(p.Count))
-	b = appendString(append(b, `,"id":`...), p.Table.String())
+	b = append(p.Table.Append(append(b, `,"id":"`...)), '"')
 	b = appendHex(append(b, `,"pk":`...), p.Key)
 	b = appendHex(append(b, `,"raw":`...), payload)
 	return append(b, "}\n"...)

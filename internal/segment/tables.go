@@ -23,14 +23,15 @@ type tables struct {
 	// catalog is nil without a schema.
 	catalog *schema.Catalog
 	// from says where the schema is from, for remarks.
-	from   string
-	system map[schema.UUID]string
+	from string
+	// names are those of Cassandra's own tables, and those that were asked for.
+	names map[schema.UUID]string
 }
 
 // loadTables reads the tables of a file, or of a running node; none if neither is named. It remarks on tables that are
 // left out.
 func loadTables(ctx context.Context, o *Options) (*tables, error) {
-	t := &tables{system: systemTableNames(), from: o.Schema}
+	t := &tables{names: systemTableNames(), from: o.Schema}
 	var err error
 	switch {
 	case o.Schema != "":
@@ -89,14 +90,21 @@ func (t *tables) byID(id schema.UUID) *schema.Table { return t.catalog.ByID(id) 
 
 // name is keyspace.table, or the id of a table that is not known.
 func (t *tables) name(id schema.UUID) string {
-	if def := t.byID(id); def != nil {
-		return def.FullName()
-	}
-	if name, ok := t.system[id]; ok {
+	name, ok := t.names[id]
+	if ok {
 		return name
 	}
-	return id.String()
+	if name = id.String(); t.byID(id) != nil {
+		name = t.byID(id).FullName()
+	}
+	if len(t.names) < maxNames {
+		t.names[id] = name
+	}
+	return name
 }
+
+// maxNames bounds the names that are kept.
+const maxNames = 10_000
 
 // check refuses names of tables of which there cannot be an update.
 func (t *tables) check(names []string) error {
