@@ -86,7 +86,7 @@ func (e *GapError) Error() string {
 		lost = "if it held more changes they are lost on this node"
 	}
 	return fmt.Sprintf("%s: segment %d vanished after it was read to offset %d; %s (cdc_block_writes: false, or deleted by "+
-		"hand): raise cdc_total_space, and reconcile the rows of that time", e.Dir, e.Segment, e.Read, lost)
+		"hand): raise cdc_total_space; the logs of other replicas have these writes, but for those that reached this node alone", e.Dir, e.Segment, e.Read, lost)
 }
 
 // ForeignFileError names a file in a cdc_raw directory that is none of Cassandra's. It is left alone.

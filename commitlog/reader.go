@@ -220,7 +220,7 @@ func (r *Reader) open() error {
 					Found: fmt.Sprint(binary.BigEndian.Uint32(b)), Hint: "the file is no commit log segment: move it out of cdc_raw"}
 			}
 			return &DamagedError{File: r.file, Offset: r.size, What: "header", Expected: fmt.Sprintf("at least %d bytes", headerMin),
-				Found: "the end of the file", Hint: "the file was cut: restore it from the node's commitlog directory, or move it out of cdc_raw and reconcile"}
+				Found: "the end of the file", Hint: "the file was cut: restore it from the node's commitlog directory, or move it out of cdc_raw"}
 		}
 		return err
 	}
@@ -259,7 +259,7 @@ func (r *Reader) nextSection() error {
 			return ErrMore
 		}
 		return &DamagedError{File: r.file, Offset: r.off, What: what, Expected: expected, Found: found,
-			Hint: "what follows in this segment cannot be read: keep the file for examination; reconcile restores the rows it held"}
+			Hint: "what follows in this segment cannot be read: keep the file for examination; the logs of other replicas have its writes, but for those that reached this node alone"}
 	}
 	if r.off > r.size-markerLen {
 		if written {
@@ -448,14 +448,14 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 // damagedEntry is the error of the entry at r.next.
 func (r *Reader) damagedEntry(what, expected, found string) *DamagedError {
 	return &DamagedError{File: r.file, Offset: r.sec.at(r.next), What: what, Expected: expected, Found: found,
-		Hint: "what follows in this segment cannot be read: keep the file for examination; reconcile restores the rows it held"}
+		Hint: "what follows in this segment cannot be read: keep the file for examination; the logs of other replicas have its writes, but for those that reached this node alone"}
 }
 
 // readError tells a file that ended too early from one that cannot be read.
 func (r *Reader) readError(off int64, what string, err error) error {
 	if err == io.ErrUnexpectedEOF {
 		return &DamagedError{File: r.file, Offset: off, What: what, Expected: fmt.Sprintf("a file of %d bytes", r.size), Found: "its end",
-			Hint: "the file was cut while it was read: keep it; reconcile restores the rows it held"}
+			Hint: "the file was cut while it was read: keep it; the logs of other replicas have its writes, but for those that reached this node alone"}
 	}
 	return fmt.Errorf("%s: %s: %w", r.file, what, err)
 }

@@ -95,7 +95,8 @@ func connect(ctx context.Context, cl *kgo.Client, timeout time.Duration) error {
 	}
 }
 
-// errNotBegun says that the raw topic is not there, or that no partition of it has a record.
+// errNotBegun says that the raw topic is not there, or that a partition of it has no record: the agent that made it is not
+// done.
 var errNotBegun = errors.New("not there yet")
 
 func describeRawTopic(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, name string) (RawTopic, error) {
@@ -126,17 +127,15 @@ func firstInit(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, topic RawTop
 	if err != nil {
 		return nil, err
 	}
-	empty := true
 	for p := range topic.Partitions {
-		b := bounds[p]
-		empty = empty && b.end == 0
-		if b.start > 0 || b.end == 0 {
-			continue
+		if bounds[p].end == 0 {
+			return nil, fmt.Errorf("%w: partition %d is empty", errNotBegun, p)
 		}
-		return readInit(ctx, opts, topic.Name, p)
 	}
-	if empty {
-		return nil, fmt.Errorf("%w: it is empty", errNotBegun)
+	for p := range topic.Partitions {
+		if bounds[p].start == 0 {
+			return readInit(ctx, opts, topic.Name, p)
+		}
 	}
 	return nil, nil
 }

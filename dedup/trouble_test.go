@@ -222,7 +222,16 @@ func TestWaitsForTheRawTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := rawtopic.WriteInit(w.ctx, w.writer, "later", rawtopic.Init{Cluster: "c", TopicID: id, Partitions: 2, Version: rawtopic.Version}); err != nil {
+	// An agent that is not done with it has left a partition empty.
+	init := rawtopic.Init{Cluster: "c", TopicID: id, Partitions: 2, Version: rawtopic.Version}
+	first := &kgo.Record{Topic: "later", Partition: 0, Value: rawtopic.Append(nil, &rawtopic.Record{Kind: rawtopic.KindInit, Init: &init})}
+	if err := w.writer.ProduceSync(w.ctx, first).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := describeRawTopic(w.ctx, w.writer, w.opts, "later"); !errors.Is(err, errNotBegun) {
+		t.Errorf("error %v, expected that it is waited for", err)
+	}
+	if err := rawtopic.WriteInit(w.ctx, w.writer, "later", init); err != nil {
 		t.Fatal(err)
 	}
 	w.until(w.ctx, "it starts", func() bool { return logs.count("dedup starts") == 1 })
