@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,6 +129,7 @@ func (p *publisher) entry(ctx context.Context, item *commitlog.Item) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	p.leaveOut(m)
 	if err == nil && len(m.Updates) == 0 {
 		p.ledger.skip(item.Position)
 		return nil
@@ -170,13 +172,22 @@ func (p *publisher) caughtUp(ctx context.Context, seen time.Time) error {
 	return p.due(ctx, 0, seen)
 }
 
+// leaveOut takes the updates of tables that are not supported out of a mutation, and counts them. One that consists of them
+// has no place in the ledger: what is in flight is bounded by its records, and it has none.
+func (p *publisher) leaveOut(m *commitlog.Mutation) {
+	m.Updates = slices.DeleteFunc(m.Updates, func(u commitlog.Update) bool {
+		info := p.tables.infos[u.Table.ID]
+		if info.unsupported == "" {
+			return false
+		}
+		info.left.Inc()
+		return true
+	})
+}
+
 // update publishes one update.
 func (p *publisher) update(ctx context.Context, n uint64, item *commitlog.Item, u *commitlog.Update) error {
 	info := p.tables.infos[u.Table.ID]
-	if info.unsupported != "" {
-		info.left.Inc()
-		return nil
-	}
 	if u.Suspects > 0 {
 		p.metrics.suspects.Add(float64(u.Suspects))
 	}

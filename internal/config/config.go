@@ -94,6 +94,9 @@ func (e *entry) check(flag *kong.Flag) error {
 	} else if ok && len(list) == 0 {
 		return errors.New("expected at least one value; without the key the default is used")
 	}
+	if items, _ := e.value.([]any); flag.Required && (e.value == "" || slices.Contains(items, any(""))) {
+		return errors.New("expected a value, found an empty one")
+	}
 	scratch := reflect.New(flag.Target.Type()).Elem()
 	if e.node != nil {
 		return scratch.Addr().Interface().(mapping).UnmarshalYAML(e.node)

@@ -22,6 +22,7 @@ type command struct {
 	Level    string `default:"low" enum:"low,high"`
 	Name     *onlyY
 	Tables   PerTable[tableSettings]
+	Must     []string `required:"" default:"set"`
 }
 
 type tableSettings struct {
@@ -127,6 +128,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown setting", "tables:\n  a.b:\n    quiet: true\n    loud: true\n", "role.yaml:4: tables: a.b: unknown setting loud; there are: who, quiet"},
 		{"setting twice", "tables:\n  a.b:\n    quiet: true\n    quiet: true\n", "role.yaml:4: tables: a.b.quiet is set twice"},
 		{"wrong setting", "tables:\n  a.b:\n    quiet: true\n    who: me\n", "role.yaml:4: tables: a.b.who: expected y, found me"},
+		{"an empty value", "must: [a, '']\n", "role.yaml:1: must: expected a value, found an empty one"},
 		{"alias of itself", "kafka: &k\n  brokers: *k\n", "role.yaml:2: kafka.brokers: expected a value, found the alias *k"},
 		{"alias in a setting", "x: &x true\ntables:\n  a.b: {quiet: *x}\n", "role.yaml:1: unknown key x"},
 		{"two documents", "raw-topic: a\n---\nraw-topic: b\n", "role.yaml:2: expected one document, found another behind ---"},

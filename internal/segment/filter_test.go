@@ -253,6 +253,7 @@ func TestWhatNeedsASchema(t *testing.T) {
 		"expected the tables for a key that is not in hexadecimal":        {Filter: Filter{Key: key(t, "1")}},
 		"expected the tables for a range of write times":                  {Filter: Filter{Since: time.UnixMicro(1)}},
 		"table shop.nothing: expected KEYSPACE.TABLE or the id of one in": {Schema: schemaFile, Filter: Filter{Tables: []string{"shop.nothing"}}},
+		"table shop.orders: expected the id of a table":                   {Filter: Filter{Tables: []string{"shop.orders"}}},
 		"no contact point can be read, 1 tried":                           {Cassandra: cqlsource.Config{ContactPoints: []string{"127.0.0.1:1"}}},
 		"contact point \"a b\": expected HOST":                            {Cassandra: cqlsource.Config{ContactPoints: []string{"a b"}}},
 	} {

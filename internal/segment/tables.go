@@ -109,7 +109,12 @@ const maxNames = 10_000
 // check refuses names of tables of which there cannot be an update.
 func (t *tables) check(names []string) error {
 	if t.catalog == nil {
-		return nil // an update of a table that is not known has its id for a name
+		for _, name := range names {
+			if _, err := schema.ParseUUID(name); err != nil && !strings.HasPrefix(name, "system") { // those have fixed ids
+				return fmt.Errorf("table %s: expected the id of a table, since no names are known: name a --schema, or a node by --cassandra-contact-points", name)
+			}
+		}
+		return nil
 	}
 	for _, name := range names {
 		if !t.known(name) {
