@@ -17,23 +17,29 @@ const module = "cassdelta"
 // layers says which packages of this module a package may import, beside its own subpackages. A package stands for
 // its subpackages unless they have a line of their own. docs/architecture.md has the reasons.
 var layers = map[string][]string{
-	"schema":             {},
-	"state":              {},
-	"commitlog":          {"schema"},
-	"internal/topic":     {},
-	"internal/rawtopic":  {"internal/topic", "commitlog", "schema"},
-	"dedup":              {"state", "internal/rawtopic", "internal/topic", "commitlog", "schema"},
-	"bench":              {"commitlog", "schema"},
-	"internal/config":    {},
-	"internal/obs":       {},
-	"internal/recording": {},
-	"internal/segment":   {"commitlog", "schema", "internal/obs"},
-	"internal/agent":     {"internal/rawtopic", "commitlog", "schema", "internal/obs"},
-	"internal/sink":      {"dedup", "internal/rawtopic", "internal/topic", "commitlog", "schema", "internal/obs"},
-	"internal/tail":      {"internal/sink", "schema", "internal/obs"},
-	"internal/local":     {"dedup", "internal/agent", "internal/sink", "internal/tail", "internal/rawtopic", "commitlog", "schema"},
-	"internal/testparts": {"internal/recording"},
-	"internal/foldmodel": {"internal/rawtopic", "commitlog", "schema"},
+	"schema":              {},
+	"state":               {},
+	"commitlog":           {"schema"},
+	"internal/topic":      {},
+	"internal/rawtopic":   {"internal/topic", "commitlog", "schema"},
+	"dedup":               {"state", "internal/rawtopic", "internal/topic", "commitlog", "schema"},
+	"bench/checkpoint":    {"state"},
+	"bench":               {"commitlog", "schema"},
+	"bench/dedup":         {"bench", "commitlog", "internal/rawtopic", "internal/sink", "internal/testparts", "schema"},
+	"internal/config":     {},
+	"internal/obs":        {},
+	"internal/recording":  {},
+	"internal/segment":    {"commitlog", "schema", "internal/obs"},
+	"internal/agent":      {"internal/rawtopic", "commitlog", "schema", "internal/obs"},
+	"internal/sink":       {"dedup", "internal/rawtopic", "internal/topic", "commitlog", "schema", "internal/obs"},
+	"internal/tail":       {"internal/sink", "schema", "internal/obs"},
+	"internal/group":      {"dedup", "internal/rawtopic", "schema"},
+	"internal/local":      {"dedup", "internal/agent", "internal/sink", "internal/tail", "internal/rawtopic", "commitlog", "schema"},
+	"internal/testparts":  {"internal/recording"},
+	"internal/inspect":    {"dedup", "state", "internal/rawtopic", "commitlog", "schema"},
+	"internal/reemit":     {"internal/inspect", "dedup", "state", "schema"},
+	"internal/eventcheck": {"internal/foldmodel", "internal/rawtopic"},
+	"internal/foldmodel":  {"internal/rawtopic", "commitlog", "schema"},
 	"internal/differential": {
 		"dedup", "state", "internal/agent", "internal/rawtopic", "commitlog", "internal/segment", "schema", "internal/testparts", "internal/recording",
 		"internal/foldmodel",
@@ -44,7 +50,7 @@ var layers = map[string][]string{
 }
 
 // testOnly may be imported by tests of any package.
-var testOnly = []string{"bench", "internal/foldmodel", "internal/testparts", "internal/recording", "testdata/recordings"}
+var testOnly = []string{"bench", "internal/eventcheck", "internal/foldmodel", "internal/testparts", "internal/recording", "testdata/recordings"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	checked := 0

@@ -1,21 +1,26 @@
-// Package bench makes the input of the benchmarks: mutations that are the same on every machine, and commit log segments
-// of them, byte by byte what a node of Cassandra writes. Cassandra's own reader reads them too, which is how the two are
-// compared; see README.md.
+// Package bench makes the input of the benchmarks: mutations that are the same on every machine, as commit log segments,
+// byte by byte what a node of Cassandra writes, and as the copies of a change that three replicas send. See README.md.
 package bench
 
 import (
 	"fmt"
 	"math"
 	"math/bits"
+	"sort"
 )
 
 // rng is SplitMix64. The zero value is the generator of seed 0.
 type rng struct{ state uint64 }
 
+const golden = 0x9e3779b97f4a7c15
+
 func (r *rng) next() uint64 {
-	r.state += 0x9e3779b97f4a7c15
+	r.state += golden
 	return mix64(r.state)
 }
+
+// skip leaves n numbers out.
+func (r *rng) skip(n uint64) { r.state += n * golden }
 
 // below draws an integer from 0 to n-1.
 func (r *rng) below(n uint64) uint64 {
@@ -47,113 +52,142 @@ func Schema() string {
 `, Keyspace, Table, id[0:4], id[4:6], id[6:8], id[8:10], id[10:16])
 }
 
-// columns is the number of the regular columns: c0 and c1 text of 40 characters, c2 bigint, c3 double, c4 timestamp.
-const columns = 5
+// Columns is the number of the regular columns: c0 and c1 text of 40 characters, c2 bigint, c3 double, c4 timestamp.
+const Columns = 5
 
-// firstTime is the write time of the first mutation, in microseconds; each next one is 10 later.
-const firstTime = 1700000000000000
+const (
+	textColumns = 2 // the first ones
+	textLength  = 40
+	allColumns  = 1<<Columns - 1
+	// insertDraws is how many numbers the values of all columns take.
+	insertDraws = 11
+	// rowsPerPartition rows have the same partition key.
+	rowsPerPartition = 10
+	// firstTime is the write time of the first mutation, in microseconds; each next one is timeStep later.
+	firstTime = 1700000000000000
+	timeStep  = 10
+)
 
-// Mutations draws mutations of the table, one row each.
-type Mutations struct {
-	rows uint64
-	n    uint64
-	draw rng
-	next func(m *Mutations, dst []byte) []byte
+// Mutation writes one row.
+type Mutation struct {
+	// Row is the number of the row, see Key.
+	Row uint64
+	// Insert says that it is an INSERT of all columns; if not it is an UPDATE.
+	Insert bool
+	// Timestamp is the write time of the cells and, of an INSERT, of the row, in microseconds.
+	Timestamp int64
+	// Mask has the bit 1<<i set if column i is written.
+	Mask uint
+	// Values are those of the columns of Mask, in CQL's binary form.
+	Values [Columns][]byte
+
+	bytes [valuesLength]byte // of Values
 }
 
-// Inserts are INSERTs of all columns, 172 bytes each. Every row of rows comes once, in a scattered order; then
-// they begin anew.
-func Inserts(rows uint64) *Mutations {
-	return &Mutations{rows: rows, draw: rng{1001}, next: func(m *Mutations, dst []byte) []byte {
-		return m.append(dst, (m.n*2654435761+12345)%m.rows, 1<<columns-1, true)
-	}}
+const valuesLength = textColumns*textLength + (Columns-textColumns)*8
+
+// Key is the primary key of a row.
+func Key(row uint64) (pk int64, ck int32) {
+	return int64(mix64(row/rowsPerPartition + 1)), int32(row % rowsPerPartition)
 }
 
-// Updates are UPDATEs of one or two columns of a row, about 85 bytes each: 15 different column lists.
-func Updates(rows uint64) *Mutations {
-	return &Mutations{rows: rows, draw: rng{1002}, next: func(m *Mutations, dst []byte) []byte {
-		row := m.draw.below(m.rows)
-		two := m.draw.next()>>63 == 1
-		a := m.draw.below(columns)
-		mask := uint(1) << a
-		if two {
-			mask |= 1 << ((a + 1 + m.draw.below(columns-1)) % columns)
-		}
-		return m.append(dst, row, mask, false)
-	}}
-}
-
-// Append appends the payload of the next mutation, as messaging versions 10 to 13 have it.
-func (m *Mutations) Append(dst []byte) []byte {
-	dst = m.next(m, dst)
-	m.n++
-	return dst
-}
-
-// append appends the mutation of one row, with fresh values for the columns of mask.
-func (m *Mutations) append(dst []byte, row uint64, mask uint, insert bool) []byte {
-	const (
-		timestampEpoch = 1442880000000000
-		hasRowEstimate = 0x10
-		rowTimestamp   = 0x04
-		rowAllColumns  = 0x20
-		cellRowTime    = 0x08
-		endOfPartition = 0x01
-	)
-	dst = appendUvint(dst, 1) // updates
-	dst = append(dst, tableID[:]...)
-	dst = appendUvint(dst, 8)
-	dst = appendUint64(dst, mix64(row/10+1)) // pk: 10 rows share one
-	dst = append(dst, hasRowEstimate)
-	dst = appendUvint(dst, firstTime+10*m.n-timestampEpoch) // least timestamp
-	dst = append(dst, 0, 0)                                 // no deletion, no ttl
-	dst = appendUvint(dst, uint64(bits.OnesCount(mask)))
-	for i := range columns {
-		if mask>>i&1 == 1 {
-			dst = append(dst, 2, 'c', '0'+byte(i))
-		}
-	}
-	dst = appendUvint(dst, 1) // row estimate
-	if insert {
-		dst = append(dst, rowAllColumns|rowTimestamp)
-	} else {
-		dst = append(dst, rowAllColumns)
-	}
-	dst = append(dst, 0) // no clustering value is null or empty
-	dst = appendUint32(dst, uint32(row%10))
-	if insert {
-		dst = append(dst, 0) // the least timestamp
-	}
-	for i := range columns {
-		if mask>>i&1 == 0 {
-			continue
-		}
-		if insert {
-			dst = append(dst, cellRowTime)
-		} else {
-			dst = append(dst, 0, 0) // with the least timestamp
-		}
-		dst = m.appendValue(dst, i)
-	}
-	return append(dst, endOfPartition)
-}
-
-func (m *Mutations) appendValue(dst []byte, column int) []byte {
-	switch column {
-	case 0, 1:
-		const length = 40
-		dst = appendUvint(dst, length)
-		for n := 0; n < length; {
-			for x, i := m.draw.next(), 0; i < 12 && n < length; i, n, x = i+1, n+1, x>>5 {
-				dst = append(dst, "abcdefghijklmnopqrstuvwxyz012345"[x&31])
+// draw makes the value of a column.
+func (m *Mutation) draw(column int, r *rng) {
+	if column < textColumns {
+		text := m.bytes[column*textLength:][:textLength:textLength]
+		for n := 0; n < textLength; {
+			for x, i := r.next(), 0; i < 12 && n < textLength; i, n, x = i+1, n+1, x>>5 {
+				text[n] = "abcdefghijklmnopqrstuvwxyz012345"[x&31]
 			}
 		}
-		return dst
-	case 2:
-		return appendUint64(dst, m.draw.next())
-	case 3:
-		return appendUint64(dst, math.Float64bits(float64(m.draw.next()>>11)/(1<<53)))
-	default:
-		return appendUint64(dst, 1700000000000+m.draw.below(31536000000))
+		m.Values[column] = text
+		return
 	}
+	var v uint64
+	switch column {
+	case 2:
+		v = r.next()
+	case 3:
+		v = math.Float64bits(float64(r.next()>>11) / (1 << 53))
+	default:
+		v = 1700000000000 + r.below(31536000000)
+	}
+	number := m.bytes[textColumns*textLength+(column-textColumns)*8:][:8:8]
+	for i := range number {
+		number[i] = byte(v >> (56 - 8*i))
+	}
+	m.Values[column] = number
+}
+
+// Mutations draws mutations of the table, one row each, without end.
+type Mutations struct {
+	rows  uint64
+	n     uint64 // of mutations so far
+	first uint64 // how many mutations there were before, in write times
+	draw  rng
+	// insert says that they are those of Inserts.
+	insert bool
+	// sums are, of Zipf, the sums of the weights of the ranks up to each.
+	sums []uint64
+
+	own Mutation // that Append draws
+}
+
+// The scatter of rows: mutation i of Inserts is of row (i * scatter + insertOffset) mod rows.
+const (
+	scatter      = 2654435761
+	insertOffset = 12345
+	zipfOffset   = 777
+)
+
+// Inserts are INSERTs of all columns, 172 bytes each in a commit log. Every row of rows comes once, in a scattered order; then
+// they begin anew.
+func Inserts(rows uint64) *Mutations {
+	return &Mutations{rows: rows, draw: rng{1001}, insert: true}
+}
+
+// Updates are UPDATEs of one or two columns of a row, about 85 bytes each in a commit log: 15 different column lists. They
+// are written after Inserts of the same rows.
+func Updates(rows uint64) *Mutations {
+	return &Mutations{rows: rows, first: rows, draw: rng{1002}}
+}
+
+// Zipf are as Updates, of rows that are chosen by Zipf's law with the exponent 0.99.
+func Zipf(rows uint64) *Mutations {
+	m := &Mutations{rows: rows, first: rows, draw: rng{1003}, sums: make([]uint64, rows)}
+	sum := uint64(0)
+	for i := range m.sums {
+		sum += uint64((1 << 32) * math.Pow(float64(i+1), -0.99))
+		m.sums[i] = sum
+	}
+	return m
+}
+
+// Next draws the next mutation.
+func (m *Mutations) Next(dst *Mutation) {
+	*dst = Mutation{bytes: dst.bytes, Timestamp: int64(firstTime + timeStep*(m.first+m.n))}
+	switch {
+	case m.insert:
+		dst.Row, dst.Insert, dst.Mask = (m.n*scatter+insertOffset)%m.rows, true, allColumns
+	case m.sums != nil:
+		x := m.draw.below(m.sums[m.rows-1])
+		rank := sort.Search(len(m.sums), func(i int) bool { return m.sums[i] > x })
+		dst.Row = (uint64(rank)*scatter + zipfOffset) % m.rows
+	default:
+		dst.Row = m.draw.below(m.rows)
+	}
+	if !m.insert {
+		two := m.draw.next()>>63 == 1
+		a := m.draw.below(Columns)
+		dst.Mask = 1 << a
+		if two {
+			dst.Mask |= 1 << ((a + 1 + m.draw.below(Columns-1)) % Columns)
+		}
+	}
+	for i := range Columns {
+		if dst.Mask>>i&1 == 1 {
+			dst.draw(i, &m.draw)
+		}
+	}
+	m.n++
 }

@@ -73,7 +73,8 @@ rm -rf "$dir"/*-*
 
 echo
 echo "a directory of 1 GiB (32 segments), followed from its start as an agent does, dumped and scanned:"
-for form in plain lz4; do
+export CASSDELTA_RAW_KEY="testing:1=$(printf 'sixteen byte key' | xxd -p)" # of the encrypted segments
+for form in ${FORMS:-plain lz4 snappy deflate zstd encrypted}; do
   "$dir/commitlog" generate "$dir/large-$form" inserts "$form" 32
   pinned "$dir/commitlog" follow "$dir/large-$form" |
     awk -v name="$form" '{ for (i = 1; i <= NF; i++) { split($i, pair, "="); v[pair[1]] = pair[2] }

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/bits"
-
-	"github.com/pierrec/lz4/v4"
 )
 
 // SegmentSize is Cassandra's default of commitlog_segment_size, in bytes.
@@ -45,41 +43,6 @@ func Segment(id int64, size int, m *Mutations) (segment []byte, n int) {
 	}
 	sync()
 	return b[:size], n
-}
-
-// Compress makes of a plain segment what a node with LZ4Compressor writes. It writes a section at each
-// commitlog_sync_period, 10 s, and when the segment is full; here the segment was full first. So it is one section, and an
-// empty one behind it.
-func Compress(segment []byte) ([]byte, error) {
-	const class = `{"compressionClass":"LZ4Compressor","compressionParameters":null}`
-	id := int64(binary.BigEndian.Uint64(segment[4:]))
-	var entries []byte
-	for at := headerLen("{}"); ; {
-		next := int(binary.BigEndian.Uint32(segment[at:]))
-		if next == 0 {
-			break
-		}
-		entries = append(entries, segment[at+markerLen:next]...)
-		at = next
-	}
-	b := appendHeader(nil, id, class)
-	for _, body := range [][]byte{entries, nil} {
-		block := make([]byte, lz4.CompressBlockBound(len(body)))
-		n, err := lz4.CompressBlock(body, block, nil)
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			block[0], n = 0, 1 // nothing takes a byte
-		}
-		marker := len(b)
-		b = append(b, make([]byte, markerLen)...)
-		b = appendUint32(b, uint32(len(body)))
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
-		b = append(b, block[:n]...)
-		putMarker(b, id, marker, len(b))
-	}
-	return b, nil
 }
 
 func headerLen(params string) int { return 18 + len(params) }

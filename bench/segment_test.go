@@ -36,11 +36,15 @@ func TestSegmentsDecode(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			segment, n := Segment(7, 3*sectionSize, c.mutations)
-			compressed, err := Compress(segment)
-			if err != nil {
-				t.Fatal(err)
+			others := map[string]*commitlog.Reader{}
+			for _, form := range Forms {
+				b, err := Form(segment, form)
+				if err != nil {
+					t.Fatal(err)
+				}
+				others[form] = commitlog.NewBytesReader(commitlog.SegmentName(Version, 7), b)
+				others[form].SetKeys(Keys)
 			}
-			packed := commitlog.NewBytesReader(commitlog.SegmentName(Version, 7), compressed)
 			r := commitlog.NewBytesReader(commitlog.SegmentName(Version, 7), segment)
 			d := commitlog.NewDecoder(parsed.Catalog(), nil)
 			var m commitlog.Mutation
@@ -56,16 +60,20 @@ func TestSegmentsDecode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if same, _, err := packed.Next(); err != nil || !bytes.Equal(same, payload) {
-					t.Fatalf("mutation %d differs in the compressed segment: found %x, %v", found, same, err)
+				for form, other := range others {
+					if same, _, err := other.Next(); err != nil || !bytes.Equal(same, payload) {
+						t.Fatalf("mutation %d differs in the segment of %s: found %x, %v", found, form, same, err)
+					}
 				}
 				if m.Leftover > 0 {
 					t.Fatalf("mutation %d: %d bytes were not read", found, m.Leftover)
 				}
 				found, size, cells = found+1, size+len(payload), cells+len(m.Updates[0].Unfiltereds[0].Row.Cells)
 			}
-			if _, _, err := packed.Next(); err != commitlog.ErrFinished {
-				t.Errorf("behind the compressed mutations: %v", err)
+			for form, other := range others {
+				if _, _, err := other.Next(); err != commitlog.ErrFinished {
+					t.Errorf("behind the mutations of %s: %v", form, err)
+				}
 			}
 			if found != n || r.Sections() != 3 || 3*sectionSize-int(r.Offset()) > 300 {
 				t.Errorf("expected %d mutations in 3 sections, found %d in %d, up to %d", n, found, r.Sections(), r.Offset())

@@ -15,25 +15,34 @@ const benchSegment = 1700000000001
 type form string
 
 const (
-	plain form = "plain"
+	plain form = bench.Plain
 	lz4   form = "lz4"
 )
+
+// forms are all forms of a segment.
+func forms() []form {
+	all := []form{plain}
+	for _, f := range bench.Forms {
+		all = append(all, form(f))
+	}
+	return all
+}
 
 // makeSegment makes a segment; n is the number of its mutations.
 func makeSegment(tb testing.TB, f form, size int, m *bench.Mutations) (segment []byte, n int) {
 	tb.Helper()
 	segment, n = bench.Segment(benchSegment, size, m)
-	if f == lz4 {
-		var err error
-		if segment, err = bench.Compress(segment); err != nil {
-			tb.Fatal(err)
-		}
+	segment, err := bench.Form(segment, string(f))
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return segment, n
 }
 
 func newReader(segment []byte) *commitlog.Reader {
-	return commitlog.NewBytesReader(commitlog.SegmentName(bench.Version, benchSegment), segment)
+	r := commitlog.NewBytesReader(commitlog.SegmentName(bench.Version, benchSegment), segment)
+	r.SetKeys(bench.Keys)
+	return r
 }
 
 // newDecoder makes a decoder for the table of the benchmarks.

@@ -3,6 +3,7 @@ package commitlog
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 )
@@ -81,12 +82,21 @@ func (k *keyring) cipher(alias string) (*keyCipher, error) {
 //	4       m-4   what LZ4Compressor made of them
 //
 // Entries span blocks. Nothing but the entries' own checksums covers these bytes; lengths that stand there twice and
-// the padding are compared. Source: EncryptedSegment.write, EncryptionUtils.
+// the padding are compared. A plain text is a section of LZ4, of which one at a time is in memory. So begin decrypts all blocks
+// and checks them as it checks such a section; they are decrypted again as their entries are read.
+// Source: EncryptedSegment.write, EncryptionUtils.
 type encryptedSections struct {
 	file, alias string
 	key         *keyCipher
 	iv          []byte
-	plain       []byte // the plain text of one block
+	cbc         cipher.BlockMode
+	chain       [aes.BlockSize]byte // what cbc takes for the IV of the next block
+
+	body   sectionBody
+	left   int64         // length of the entries of the blocks that come
+	memory []byte        // for a plain text
+	plain  window        // that of the block being read
+	block  blockSections // and its entries
 }
 
 // newEncryptedSections makes the decoder of a segment with this header.
@@ -102,59 +112,101 @@ func newEncryptedSections(file string, d Descriptor, keys *keyring) (*encryptedS
 	if err != nil {
 		return nil, &KeyError{File: file, Alias: d.KeyAlias, Err: err}
 	}
-	return &encryptedSections{file: file, alias: d.KeyAlias, key: key, iv: d.IV}, nil
+	e := &encryptedSections{file: file, alias: d.KeyAlias, key: key, iv: d.IV, cbc: cipher.NewCBCDecrypter(key.block, d.IV),
+		block: blockSections{format: lz4Format{}}}
+	copy(e.chain[:], d.IV)
+	return e, nil
 }
 
-func (e *encryptedSections) decode(dst, body []byte, most int64) ([]byte, error) {
-	if len(body) < 4 {
-		return dst, &sectionError{"encrypted section", "at least 4 bytes", fmt.Sprint(len(body))}
+func (e *encryptedSections) begin(dst []byte, body sectionBody, most int64) ([]byte, int64, error) {
+	if body.left() < 4 {
+		return dst, 0, &sectionError{"encrypted section", "at least 4 bytes", fmt.Sprint(body.left())}
 	}
-	n := binary.BigEndian.Uint32(body)
-	if int64(n) > most {
-		return dst, &sectionError{"length of the encrypted section's entries", fmt.Sprintf("at most %d", most), fmt.Sprint(int32(n))}
+	b, err := body.next(4)
+	if err != nil {
+		return dst, 0, err
 	}
-	out, left := dst, int(n)
-	for body = body[4:]; len(body) > 0; {
-		length, block, err := e.block(body)
-		if err != nil {
+	n := int64(binary.BigEndian.Uint32(b))
+	if n > most {
+		return dst, 0, &sectionError{"length of the encrypted section's entries", fmt.Sprintf("at most %d", most), fmt.Sprint(int32(n))}
+	}
+	e.body, e.left = body, n
+	for e.body.left() > 0 {
+		if dst, err = e.nextBlock(dst); err != nil {
+			return dst, 0, err
+		}
+	}
+	if e.left > 0 {
+		return dst, 0, &sectionError{"encrypted section", fmt.Sprintf("%d bytes of entries", n), fmt.Sprint(n - e.left)}
+	}
+	e.body, e.left, e.block.made = body, n, e.block.n
+	return dst, n, nil
+}
+
+func (e *encryptedSections) more(dst []byte) ([]byte, error) {
+	var err error
+	for e.block.made == e.block.n {
+		if e.body.left() == 0 {
+			return dst, &sectionError{"encrypted section", fmt.Sprintf("%d bytes of entries more", e.left), errChanged}
+		}
+		if dst, err = e.nextBlock(dst); err != nil {
 			return dst, err
 		}
-		body = body[length:]
-		inner := binary.BigEndian.Uint32(block)
-		if int64(inner) > int64(left) {
-			return dst, &sectionError{"length of a block's entries", fmt.Sprintf("at most %d, the rest of the section", left), fmt.Sprint(int32(inner))}
-		}
-		if out, err = decompressLZ4(out, block[4:], int(inner)); err != nil {
-			return dst, &sectionError{"encrypted block", fmt.Sprintf("%d bytes of entries, compressed by LZ4", inner), err.Error()}
-		}
-		left -= int(inner)
 	}
-	if left > 0 {
-		return dst, &sectionError{"encrypted section", fmt.Sprintf("%d bytes of entries", n), fmt.Sprint(int(n) - left)}
+	return e.block.more(dst)
+}
+
+// nextBlock begins with the next block.
+func (e *encryptedSections) nextBlock(dst []byte) ([]byte, error) {
+	plain, err := e.decrypt()
+	if err != nil {
+		return dst, err
 	}
-	return out, nil
+	inner := int64(binary.BigEndian.Uint32(plain))
+	if inner > e.left {
+		return dst, &sectionError{"length of a block's entries", fmt.Sprintf("at most %d, the rest of the section", e.left), fmt.Sprint(int32(inner))}
+	}
+	e.left -= inner
+	e.plain = window{buf: plain}
+	dst, _, err = e.block.begin(dst, sectionBody{w: &e.plain, end: int64(len(plain))}, inner)
+	if bad, ok := err.(*sectionError); ok {
+		bad.what, bad.expected = "encrypted block", fmt.Sprintf("%d bytes of entries, compressed by LZ4", inner)
+	}
+	return dst, err
 }
 
 // minPlain is the least plain text of a block: the length of its entries, twice.
 const minPlain = 8
 
-// block decrypts the first block of b, and gives its length and its plain text, which is valid until the next call.
-func (e *encryptedSections) block(b []byte) (length int, plain []byte, err error) {
-	if len(b) < 8 {
-		return 0, nil, &sectionError{"encrypted block", "at least 8 bytes", fmt.Sprintf("%d before the end of the section", len(b))}
+// decrypt decrypts the next block. Its plain text is valid until the next call.
+func (e *encryptedSections) decrypt() (plain []byte, err error) {
+	if e.body.left() < 8 {
+		return nil, &sectionError{"encrypted block", "at least 8 bytes", fmt.Sprintf("%d before the end of the section", e.body.left())}
+	}
+	b, err := e.body.next(8)
+	if err != nil {
+		return nil, err
 	}
 	n, m := int64(binary.BigEndian.Uint32(b)), int64(binary.BigEndian.Uint32(b[4:]))
-	if n%aes.BlockSize != 0 || n == 0 || n > int64(len(b)-8) {
-		return 0, nil, &sectionError{"length of the encrypted block", fmt.Sprintf("a multiple of %d, at most %d", aes.BlockSize, len(b)-8), fmt.Sprint(int32(n))}
+	if n%aes.BlockSize != 0 || n == 0 || n > e.body.left() {
+		return nil, &sectionError{"length of the encrypted block", fmt.Sprintf("a multiple of %d, at most %d", aes.BlockSize, e.body.left()), fmt.Sprint(int32(n))}
 	}
 	if m < minPlain || m >= n || n-m > aes.BlockSize {
-		return 0, nil, &sectionError{"length of the block's plain text", fmt.Sprintf("%d to %d", max(minPlain, n-aes.BlockSize), n-1), fmt.Sprint(int32(m))}
+		return nil, &sectionError{"length of the block's plain text", fmt.Sprintf("%d to %d", max(minPlain, n-aes.BlockSize), n-1), fmt.Sprint(int32(m))}
 	}
-	if int64(cap(e.plain)) < n {
-		e.plain = make([]byte, n)
+	if b, err = e.body.next(n); err != nil {
+		return nil, err
 	}
-	plain = e.plain[:n]
-	cipher.NewCBCDecrypter(e.key.block, e.iv).CryptBlocks(plain, b[8:8+n])
+	if int64(cap(e.memory)) < n {
+		e.memory = nil
+		e.memory = make([]byte, roundUp(n))
+	}
+	plain = e.memory[:n]
+	// Cipher block chaining goes on from block to block, and here each begins with the IV: the first 16 bytes are put right.
+	e.cbc.CryptBlocks(plain, b)
+	subtle.XORBytes(plain, plain[:aes.BlockSize], e.chain[:])
+	subtle.XORBytes(plain, plain[:aes.BlockSize], e.iv)
+	copy(e.chain[:], b[n-aes.BlockSize:])
 	padded := true
 	for _, p := range plain[m:] {
 		padded = padded && p == byte(n-m)
@@ -164,12 +216,12 @@ func (e *encryptedSections) block(b []byte) (length int, plain []byte, err error
 	switch {
 	case padded && begins:
 		e.key.proved = true
-		return int(8 + n), plain[:m], nil
+		return plain[:m], nil
 	case !padded && !begins && !e.key.proved:
 		// Both ends of the text are wrong, and the key has not decrypted anything yet.
-		return 0, nil, &KeyError{File: e.file, Alias: e.alias}
+		return nil, &KeyError{File: e.file, Alias: e.alias}
 	case !padded:
-		return 0, nil, &sectionError{"padding of the encrypted block", fmt.Sprintf("%d bytes of that value", n-m), fmt.Sprintf("%x", plain[m:])}
+		return nil, &sectionError{"padding of the encrypted block", fmt.Sprintf("%d bytes of that value", n-m), fmt.Sprintf("%x", plain[m:])}
 	}
-	return 0, nil, &sectionError{"encrypted block", "the length of its entries twice", fmt.Sprintf("%x", plain[:minPlain])}
+	return nil, &sectionError{"encrypted block", "the length of its entries twice", fmt.Sprintf("%x", plain[:minPlain])}
 }

@@ -31,12 +31,12 @@ var (
 // testForms are all forms but the plain one.
 var testForms = []testForm{
 	compressedForm("LZ4Compressor", encodeLZ4),
-	compressedForm("SnappyCompressor", func(b []byte) []byte { return s2.EncodeSnappy(nil, b) }),
+	compressedForm("SnappyCompressor", encodeSnappy),
 	compressedForm("DeflateCompressor", encodeDeflate),
 	compressedForm("ZstdCompressor", encodeZstd),
 	compressedForm("NoopCompressor", bytes.Clone),
 	{"encrypted", fmt.Sprintf(`{"encCipher":"AES\/CBC\/PKCS5Padding","encKeyAlias":"testing:1","encIV":"%x"}`, testIV), func(b []byte) []byte {
-		return encryptedBody(testKey, b)
+		return encryptedBody(testKey, b, 100) // so little that entries span blocks
 	}},
 }
 
@@ -64,6 +64,18 @@ func encodeLZ4(b []byte) []byte {
 	return append(out, b...)
 }
 
+// encodeSnappy compresses 64 KiB at a time, as Snappy does.
+func encodeSnappy(b []byte) []byte {
+	out := binary.AppendUvarint(nil, uint64(len(b)))
+	for len(b) > 0 {
+		n := min(64<<10, len(b))
+		block := s2.EncodeSnappy(nil, b[:n])
+		_, head := binary.Uvarint(block)
+		out, b = append(out, block[head:]...), b[n:]
+	}
+	return out
+}
+
 func encodeDeflate(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
@@ -87,11 +99,11 @@ func encodeZstd(b []byte) []byte {
 	return w.EncodeAll(b, nil)
 }
 
-// encryptedBody makes the body of an encrypted section, of blocks so small that entries span them.
-func encryptedBody(key, b []byte) []byte {
+// encryptedBody makes the body of an encrypted section, of blocks of at most so many bytes of entries.
+func encryptedBody(key, b []byte, chunk int) []byte {
 	body := binary.BigEndian.AppendUint32(nil, uint32(len(b)))
 	for len(b) > 0 {
-		n := min(100, len(b))
+		n := min(chunk, len(b))
 		body = appendEncrypted(body, key, append(binary.BigEndian.AppendUint32(nil, uint32(n)), encodeLZ4(b[:n])...))
 		b = b[n:]
 	}

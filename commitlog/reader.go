@@ -66,9 +66,10 @@ type Reader struct {
 
 	keys    *keyring
 	decoder sectionDecoder // nil: sections are plain
-	decoded window         // the entries of one section, decoded
+	decoded window         // the entries of one section, decoded, in pieces if its form can be
 
 	in   bool // reading the section below
+	lost bool // a read failed amid the section, so its decoder is at no place that is known
 	sec  section
 	next int64 // logical offset of the next entry
 
@@ -98,7 +99,7 @@ func NewReader(file string, r io.ReaderAt, size int64) *Reader {
 // Reset makes r what [NewReader] makes, and keeps its memory.
 func (r *Reader) Reset(file string, src io.ReaderAt, size int64) {
 	*r = Reader{file: file, size: size, limit: Limit{Final: true}, keys: newKeyring(nil),
-		w: window{r: src, store: r.w.store}, decoded: window{buf: r.decoded.buf[:0]}}
+		w: window{r: src, store: r.w.store}, decoded: window{store: r.decoded.store}}
 }
 
 // NewBytesReader makes a reader of a whole segment in memory. Payloads of a plain segment are views of b.
@@ -365,22 +366,22 @@ func (r *Reader) synced() bool {
 const maxLogical = math.MaxInt32
 
 // decodeSection makes the body of the section at r.off, which ends at next, readable. The body of a plain section is
-// its bytes in the file. Others are decoded as a whole into memory that is used again, so a reader holds one at a time;
-// their logical length is not that of their bytes. The error is a [*sectionError], a [*KeyError], or that of a read.
+// its bytes in the file. Others are decoded as their entries are read, once it is known that they can be; their logical
+// length is not that of their bytes. The error is a [*sectionError], a [*KeyError], or that of a read.
 func (r *Reader) decodeSection(next int64) (section, error) {
 	s := section{marker: r.off, end: next, base: r.logical + markerLen, length: next - r.off - markerLen,
 		body: &r.w, bodyOff: r.off + markerLen}
 	if r.decoder == nil {
 		return s, nil
 	}
-	body, err := r.w.view(s.bodyOff, int(s.length), next)
+	n, err := r.decoded.begin(r.decoder, sectionBody{w: &r.w, off: s.bodyOff, end: next}, maxLogical-s.base)
 	if err != nil {
+		if errors.As(err, new(*sectionError)) || errors.As(err, new(*KeyError)) {
+			return section{}, err
+		}
 		return section{}, r.readError(r.off, "section", err)
 	}
-	if r.decoded.buf, err = r.decoder.decode(r.decoded.buf[:0], body, maxLogical-s.base); err != nil {
-		return section{}, err
-	}
-	s.length, s.body, s.bodyOff = int64(len(r.decoded.buf)), &r.decoded, 0
+	s.length, s.body, s.bodyOff = n, &r.decoded, 0
 	return s, nil
 }
 
@@ -396,6 +397,11 @@ func (s *section) at(logical int64) int64 {
 // ended. end is the logical offset behind the entry.
 func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 	s := &r.sec
+	if r.lost {
+		if err := r.beginAgain(); err != nil {
+			return nil, 0, r.entryError(err)
+		}
+	}
 	left := s.base + s.length - r.next
 	if left < 4 {
 		r.in = false
@@ -412,7 +418,7 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 	b := s.body.held(at, entryHeader)
 	if b == nil {
 		if b, err = s.body.view(at, entryHeader, limit); err != nil {
-			return nil, 0, r.readError(at, "entry", err)
+			return nil, 0, r.entryError(err)
 		}
 	}
 	size, crc := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
@@ -431,7 +437,7 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 	}
 	if b = s.body.held(at+entryHeader, n+4); b == nil {
 		if b, err = s.body.view(at+entryHeader, n+4, limit); err != nil {
-			return nil, 0, r.readError(at, "entry", err)
+			return nil, 0, r.entryError(err)
 		}
 	}
 	payload = b[:n:n]
@@ -443,6 +449,30 @@ func (r *Reader) nextEntry() (payload []byte, end int64, err error) {
 	}
 	r.next = end
 	return payload, end, nil
+}
+
+// entryError is that of a view of the entry at r.next. That a section cannot be decoded is known
+// before it is entered, unless the file changes meanwhile.
+func (r *Reader) entryError(err error) error {
+	if bad := (*sectionError)(nil); errors.As(err, &bad) {
+		return r.damagedEntry(bad.what, bad.expected, bad.found)
+	}
+	r.lost = r.sec.body == &r.decoded
+	return r.readError(r.sec.at(r.next), "entry", err)
+}
+
+// beginAgain decodes the section from its start.
+func (r *Reader) beginAgain() error {
+	s := &r.sec
+	n, err := r.decoded.begin(r.decoder, sectionBody{w: &r.w, off: s.marker + markerLen, end: s.end}, maxLogical-s.base)
+	if err != nil {
+		return err
+	}
+	if n != s.length {
+		return &sectionError{"length of the section's entries", fmt.Sprint(s.length), errChanged}
+	}
+	r.lost = false
+	return nil
 }
 
 // damagedEntry is the error of the entry at r.next.

@@ -371,7 +371,7 @@ func TestDamageIsNotTakenForAWrongKey(t *testing.T) {
 	builder := newBuilder(Version40, 1000)
 	start := len(builder.b)
 	builder.entry([]byte("a payload with another key"))
-	body := encryptedBody([]byte("another key, too"), builder.b[start:])
+	body := encryptedBody([]byte("another key, too"), builder.b[start:], 100)
 
 	found := readForm(formReader("CommitLog-7-1000.log", appendSection(b, 1000, body), testKeys), Limit{Final: true})
 	if !errors.As(found.err, new(*DamagedError)) || len(found.payloads) != len(positions) {

@@ -113,8 +113,8 @@ type Item struct {
 // creates one segment ahead. A segment without an index file holds no CDC data that its node has flushed. It is waited
 // for as long as no later segment was synced, then passed, and looked at again as long as it is there.
 //
-// A Tail is for one goroutine. It holds one open file with a buffer of the size of its largest entry (of its largest
-// section, if the segment is compressed or encrypted), whatever the size of the directory.
+// A Tail is for one goroutine. It holds one open file with a buffer of the size of its largest entry, whatever the
+// size of the directory. Sections that are compressed or encrypted are decoded in pieces.
 type Tail struct {
 	c       TailConfig
 	keys    *keyring

@@ -297,7 +297,7 @@ func TestTailWaits(t *testing.T) {
 	if _, ok, err := tail.Poll(); ok || err != nil {
 		t.Fatalf("found %v, %v", ok, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := n.do("flush 1"); err != nil { // announced, so the hour need not pass
 		t.Fatal(err)
@@ -326,7 +326,7 @@ func TestTailPollsWithoutAWatch(t *testing.T) {
 	tail.watcher = nil
 	wrote := make(chan error, 1)
 	go func() { wrote <- n.do("write 1 one") }()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if item, err := tail.Next(ctx); err != nil || item.Kind != Entry {
 		t.Fatalf("found %+v, %v", item, err)

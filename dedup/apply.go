@@ -24,6 +24,7 @@ func (f *Fold) applyData(d *rawtopic.Data) error {
 		}
 		return nil
 	}
+	whole := d
 	d = f.work.data
 	if len(f.work.table.schema.ClusteringColumns()) == 0 {
 		err = f.applySingle(d)
@@ -33,6 +34,7 @@ func (f *Fold) applyData(d *rawtopic.Data) error {
 	if err != nil {
 		return err
 	}
+	f.remember(whole)
 	switch {
 	case f.call.done > 0:
 		f.stats.Changed++
@@ -69,9 +71,11 @@ func (f *Fold) applySingle(d *rawtopic.Data) error {
 	} else {
 		w.in.reset()
 	}
-	w.in.deletion = strongest(d.Deletion, w.in.deletion)
+	if !supersedes(w.in.deletion, d.Deletion) {
+		w.in.delete(d.Deletion)
+	}
 	w.rowKey = append(append(w.rowKey[:0], w.prefix...), byte(state.KindRow))
-	return f.mergeRow(commitlog.LiveDeletion, commitlog.LiveDeletion, false)
+	return f.mergeRow(commitlog.LiveDeletion, false)
 }
 
 // applyPartition folds an update of a table with clustering.
@@ -84,7 +88,7 @@ func (f *Fold) applyPartition(d *rawtopic.Data) error {
 	if d.Static != nil && f.cursor.row == 0 {
 		f.take(d.Static)
 		w.rowKey = append(append(w.rowKey[:0], w.prefix...), byte(state.KindStatic))
-		if err := f.mergeRow(partition, w.header.deletion, true); err != nil {
+		if err := f.mergeRow(partition, true); err != nil {
 			return err
 		}
 	}
@@ -98,9 +102,8 @@ func (f *Fold) applyPartition(d *rawtopic.Data) error {
 		if err != nil {
 			return err
 		}
-		known = strongest(known, w.header.deletion)
 		cover := strongest(strongest(known, partition), w.rangeOver(clustering))
-		if err := f.mergeRow(cover, known, false); err != nil {
+		if err := f.mergeRow(cover, false); err != nil {
 			return err
 		}
 	}
@@ -119,8 +122,8 @@ func (f *Fold) take(written *commitlog.Row) {
 }
 
 // mergeRow merges work.in into the row at work.rowKey. Cover is the strongest deletion of the partition and of ranges
-// over the row, known the same before this record.
-func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
+// over the row.
+func (f *Fold) mergeRow(cover commitlog.Deletion, static bool) error {
 	w := &f.work
 	value, err := f.call.tx.Get(w.rowKey)
 	if err != nil {
@@ -130,19 +133,20 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 	if err != nil {
 		return err
 	}
-	beaten := w.merged.merge(w.table, &w.old, &w.in, cover, f.now())
+	active, beaten := w.merged.merge(w.table, &w.old, &w.in, cover, f.now())
 	w.beaten = w.beaten || beaten
-	ch := compare(w.table, &w.old, &w.merged, max(cover.Timestamp, w.old.deletion.Timestamp, w.in.deletion.Timestamp), w.columns)
+	ch := compare(w.table, &w.old, &w.merged, active.Timestamp, w.columns)
 	w.columns = ch.columns
+	w.merged.told, w.merged.presumed = w.old.told, w.old.presumed
 	switch {
 	case ch.event():
 		err = f.emitChange(&ch, static)
-	case !w.seen && !ch.after && !static && w.unseen(w.in.deletion, known):
-		if w.table.past.complete() {
-			f.stats.NeverExisted++
-			break
+	case !ch.after && !static && !w.in.deletion.IsLive() && !w.absent(w.in.deletion):
+		// A deletion that is absent is left out: nobody could say whether it was told before.
+		w.merged.told, w.merged.presumed = true, false
+		if !w.old.told {
+			err = f.emitUnseen(w.in.deletion.Timestamp)
 		}
-		err = f.emitUnseen(w.in.deletion.Timestamp)
 	}
 	if err != nil {
 		return err
@@ -155,7 +159,7 @@ func (f *Fold) mergeRow(cover, known commitlog.Deletion, static bool) error {
 // that is.
 func (r *row) remember(cover commitlog.Deletion) {
 	if r.nothing() {
-		r.deletion = cover
+		r.delete(cover)
 	}
 }
 
@@ -168,8 +172,8 @@ var noTimers = timers{noExpiry, noDeath}
 // there is no value, or nothing is left of it for that. It returns the times that the value's timers are for.
 func (f *Fold) decodeOld(key, value []byte, static bool) (timers, error) {
 	w := &f.work
-	if w.seen = value != nil; !w.seen {
-		w.old.reset()
+	if value == nil {
+		w.old.unseen(w.table)
 		return noTimers, nil
 	}
 	clustering := 0
@@ -182,11 +186,13 @@ func (f *Fold) decodeOld(key, value []byte, static bool) (timers, error) {
 	if !w.old.within(len(w.table.columns)) {
 		return noTimers, f.stored(key, errNoColumn)
 	}
+	if w.old.presumed && !w.table.past.complete() {
+		w.old.told, w.old.presumed = false, false
+	}
 	found := timers{w.old.expiry(), w.old.death()}
 	if !w.old.nothing() {
 		if w.old.purge(w.horizon); w.old.nothing() {
-			w.seen = false
-			w.old.reset()
+			w.old.unseen(w.table)
 		}
 	}
 	if w.table.drops {

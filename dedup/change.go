@@ -64,7 +64,7 @@ func compare(t *table, before, after *row, active int64, columns []uint32) chang
 		if order >= 0 {
 			now, b = &b[0], b[1:]
 		}
-		had, has := old != nil && old.alive(), now != nil && now.alive()
+		had, has := old != nil && t.shows(old), now != nil && t.shows(now)
 		ch.before, ch.after = ch.before || had, ch.after || has
 		if !had && !has || had && has && old.same(now) {
 			continue

@@ -13,18 +13,53 @@ import (
 // committed is the position C that the group has committed for a raw partition. Kafka stores its offset as such. The
 // rest is in the commit's metadata, a text of these words:
 //
-//	cassdelta/1 done=12 fold=1 topic=3f0c...
+//	cassdelta/1 done=12 topic=3f0c... epochs=1@0;fold=1;retention=2592000 lettered=1
 //
-// done is how many events of the record at the offset are in the clean topics; fold is the version of the fold that
-// made them; topic is the id of the raw topic, all zeros where the brokers give none. A commit without metadata is one of the
+// and, while tables are parked,
+//
+//	parked=ks.t@17,ks.u@9
+//
+// done is how many events of the record at the offset are in the clean topics; topic is the id of the raw topic, all zeros where the brokers give
+// none; epochs are by which settings the records before were folded, as far as it is known: [epoch]; lettered is there if one of the done events
+// could not be written, and the record is in the dead-letter topic for it; restored=true says that the position was set to that
+// of a checkpoint on purpose. A commit without metadata is one of the
 // tools that set offsets: no event of the record is done.
 type committed struct {
 	state.Position
 	// epoch is the leader epoch of the last record read before the position, -1 if unknown: by it a reader
 	// notices that the log was cut.
 	epoch int32
-	fold  int32
 	topic schema.UUID
+	// epochs are the last ones, up to the one that the position is in, as [epochs.text]; empty if they are not known.
+	epochs string
+	// lettered says that the record at the offset is in the dead-letter topic: one of its events before Done could not be
+	// written; or the position was recovered from its dead letter.
+	lettered bool
+	// restored says that the position was set to that of a checkpoint on purpose: state that is ahead of it is of no use.
+	restored bool
+	// parked says which tables are parked, as [parked.text].
+	parked string
+}
+
+// parkedTables are the tables that are parked at the position.
+func (c committed) parkedTables() parked {
+	p, err := parseParked(c.parked)
+	if err != nil {
+		panic(err) // it was checked when it was read
+	}
+	return p
+}
+
+// knownEpochs are the epochs up to the position; none if they are not known.
+func (c committed) knownEpochs() epochs {
+	if c.epochs == "" {
+		return nil
+	}
+	all, err := parseEpochs(c.epochs)
+	if err != nil {
+		panic(err) // it was checked when it was read
+	}
+	return all
 }
 
 // metadataMark begins the metadata of a commit, and is the version of its form.
@@ -32,14 +67,26 @@ const metadataMark = "cassdelta/1"
 
 // metadata is the text that goes with the offset.
 func (c committed) metadata() string {
-	b := make([]byte, 0, 80)
+	b := make([]byte, 0, 128)
 	b = append(b, metadataMark...)
 	b = append(b, " done="...)
 	b = strconv.AppendInt(b, c.Done, 10)
-	b = append(b, " fold="...)
-	b = strconv.AppendInt(b, int64(c.fold), 10)
 	b = append(b, " topic="...)
 	b = hex.AppendEncode(b, c.topic[:])
+	if c.epochs != "" {
+		b = append(b, " epochs="...)
+		b = append(b, c.epochs...)
+	}
+	if c.lettered {
+		b = append(b, " lettered=1"...)
+	}
+	if c.restored {
+		b = append(b, " restored=true"...)
+	}
+	if c.parked != "" {
+		b = append(b, " parked="...)
+		b = append(b, c.parked...)
+	}
 	return string(b)
 }
 
@@ -67,23 +114,35 @@ func parseCommitted(offset int64, epoch int32, metadata string) (committed, erro
 			if err == nil && c.Done < 0 {
 				err = strconv.ErrRange
 			}
-		case "fold":
-			var fold int64
-			fold, err = strconv.ParseInt(value, 10, 32)
-			c.fold = int32(fold)
+		case "epochs":
+			var all epochs
+			if all, err = parseEpochs(value); err != nil {
+				return committed{}, fmt.Errorf("the metadata %q of the committed offset %d: %w; run the version of the program that committed it, or give this one a group of its own",
+					metadata, offset, err)
+			}
+			c.epochs = all.text()
+		case "lettered":
+			c.lettered = value == "1"
 		case "topic":
 			var id []byte
 			if id, err = hex.DecodeString(value); err == nil && len(id) != len(c.topic) {
 				err = hex.ErrLength
 			}
 			copy(c.topic[:], id)
+		case "restored":
+			c.restored, err = strconv.ParseBool(value)
+		case "parked":
+			var p parked
+			if p, err = parseParked(value); err == nil {
+				c.parked = p.text()
+			}
 		}
 		if err != nil {
 			return invalid("has no " + name + " that can be read")
 		}
 		seen[name] = true
 	}
-	for _, name := range []string{"done", "fold", "topic"} {
+	for _, name := range []string{"done", "topic"} {
 		if !seen[name] {
 			return invalid("has no " + name)
 		}

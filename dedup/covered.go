@@ -87,6 +87,9 @@ func (f *Fold) scanCovered(n int, kind state.Kind, from, to []byte) error {
 				return err
 			}
 			f.cursor.key = append(f.cursor.key[:0], b.key(i)...)
+			if err := f.lookedAt(); err != nil {
+				return err
+			}
 		}
 		w.from = append(append(w.from[:0], f.cursor.key...), 0)
 	}
@@ -95,7 +98,8 @@ func (f *Fold) scanCovered(n int, kind state.Kind, from, to []byte) error {
 }
 
 // cover takes from a row in the state what the record's deletions cover. A row that is not alive stays as it is, also
-// if a tombstone in it is void now: nothing can be seen of it, and a partition may have any number of such rows.
+// if a tombstone in it is void now: nothing can be seen of it, and a partition may have any number of such rows. Of a row with
+// cells that are not seen for now it takes them without an event.
 func (f *Fold) cover(key, value []byte, static bool) error {
 	w := &f.work
 	deletion := w.data.Deletion
@@ -107,15 +111,18 @@ func (f *Fold) cover(key, value []byte, static bool) error {
 		return err
 	}
 	w.in.reset()
-	w.merged.merge(w.table, &w.old, &w.in, deletion, f.now())
-	ch := compare(w.table, &w.old, &w.merged, max(deletion.Timestamp, w.old.deletion.Timestamp), w.columns)
+	active, _ := w.merged.merge(w.table, &w.old, &w.in, deletion, f.now())
+	ch := compare(w.table, &w.old, &w.merged, active.Timestamp, w.columns)
 	w.columns = ch.columns
-	if !ch.event() {
+	if !ch.event() && !w.old.hides(w.table) {
 		return nil
 	}
 	w.rowKey = append(w.rowKey[:0], key...)
-	if err := f.emitChange(&ch, static); err != nil {
-		return err
+	w.merged.told, w.merged.presumed = w.old.told, w.old.presumed
+	if ch.event() {
+		if err := f.emitChange(&ch, static); err != nil {
+			return err
+		}
 	}
 	w.merged.remember(deletion)
 	return f.storeRow(value, timers)

@@ -26,7 +26,6 @@ type work struct {
 	ranges     []span   // in order
 
 	horizon int64  // what died at or before this second reads as absent
-	seen    bool   // something of the row in old was, and is not forgotten
 	header  header // of the partition, before this record
 	altered bool   // the state is
 	beaten  bool   // something in the record is
@@ -74,9 +73,8 @@ func (w *work) bytes(p place) []byte { return w.arena[p.from:p.to] }
 // returns false if nothing counts, or its table is not supported.
 func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 	w := &f.work
-	w.altered, w.beaten = false, false
 	w.data, w.key, w.origin = d, d.Key, d.Origin
-	if f.cursor.valid {
+	if f.cursor.valid { // what was altered and beaten so far is so still
 		if w.floor != noTime {
 			w.data = writtenAfter(d, w.floor)
 		}
@@ -84,6 +82,7 @@ func (f *Fold) prepare(d *rawtopic.Data) (bool, error) {
 		w.partition, err = w.definition.schema.SplitPartitionKey(w.partition[:0], d.Key)
 		return true, err
 	}
+	w.altered, w.beaten = false, false
 	w.arena, w.rows, w.ranges = reuse(w.arena), reuse(w.rows), reuse(w.ranges)
 	w.value, w.prefix = reuse(w.value), reuse(w.prefix)
 	def, err := f.definition(d.Schema)
@@ -120,11 +119,11 @@ func (f *Fold) still(d *rawtopic.Data) bool {
 		f.stats.Dropped++
 		return false
 	}
-	switch w.table.past.judge(&d.Origin, f.watermark) {
+	switch v, from := w.table.past.judge(&d.Origin, f.watermark); v {
 	case countsNone:
 		w.data = nil
 	case countsNew:
-		w.floor = w.table.past.latest()
+		w.floor = from
 		w.data = writtenAfter(d, w.floor)
 	}
 	if w.data == nil {
@@ -203,8 +202,8 @@ func (w *work) appendClustering(values [][]byte) string {
 
 // checkRow checks the content of a row.
 func (w *work) checkRow(r *commitlog.Row, kind schema.ColumnKind) string {
-	if r.Shadowable {
-		return "its deletion is shadowable, as in materialized views only"
+	if r.Shadowable && r.Deletion.IsLive() {
+		return "a newer liveness is to make its deletion void, and it has none"
 	}
 	l := &r.Liveness
 	if l.TTL < 0 || (l.TTL != 0) != (l.ExpiresAt != commitlog.NoDeletionTime) || l.TTL != 0 && l.Timestamp == commitlog.NoTimestamp {

@@ -6,14 +6,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Headers of a dead letter. Its value is that of the raw record, as it is; its key is null.
+// Headers of what a worker writes. The value of a dead letter is that of the raw record, as it is; its key is null.
 const (
 	// HeaderError says what is wrong with the record.
 	HeaderError = "cassdelta.error"
-	// HeaderRawTopic, HeaderRawPartition and HeaderRawOffset say which raw record it is.
+	// HeaderRawTopic, HeaderRawPartition and HeaderRawOffset say which raw record it is, or comes of.
 	HeaderRawTopic     = "cassdelta.raw.topic"
 	HeaderRawPartition = "cassdelta.raw.partition"
 	HeaderRawOffset    = "cassdelta.raw.offset"
+	// HeaderIndex says which of the events of the raw record it is.
+	HeaderIndex = "cassdelta.index"
 )
 
 // maxErrorText bounds what an error may say in a header, in bytes.

@@ -15,8 +15,8 @@ type Emitter interface {
 	// and the schemas that a reader needs exist.
 	//
 	// It is called from several goroutines at once. An error that is a [*schema.AvroError] or a [*TooLargeError] says that this
-	// event can never be written: the worker puts its raw record into the dead-letter topic and goes on. Any other is taken to pass, and
-	// is tried again until it does.
+	// event can never be written: the worker puts its raw record into the dead-letter topic and goes on. A [*TableError] says that
+	// none of its table can be for now: the worker parks the table. Any other is taken to pass, and is tried again until it does.
 	Encode(ctx context.Context, e *Event, dst *kgo.Record, buf []byte) ([]byte, error)
 	// MaxBatchBytes is how large a batch of records the brokers take for a topic, in bytes. It is asked once for each topic
 	// and session, after the first event for the topic was encoded.

@@ -146,7 +146,7 @@ func (w *exampleWrite) element(row *commitlog.Row, c *schema.Column, path, value
 		return err
 	}
 	if w.ttl != 0 {
-		cell.LocalTime = second(w.at) + int64(w.ttl)
+		cell.LocalTime = w.expiry()
 	}
 	switch {
 	case value == "null":

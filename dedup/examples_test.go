@@ -25,11 +25,13 @@ var update = flag.Bool("update", false, "write what the examples in testdata/fol
 //	# a comment
 //	type NAME FIELD TYPE, ...                 a user type, for the tables after it; again, with more fields
 //	table NAME COLUMN TYPE KIND, ...          a table, its definition sent; the kind desc is a descending clustering column
-//	alter NAME COLUMN TYPE KIND, ... @TIME    the same table with other columns; those that it had before are dropped then
+//	alter NAME COLUMN TYPE KIND, ... @TIME    the same table with other columns; those that it had before are dropped then, or renamed
+//	                                          if they are of the key
 //	insert NAME COLUMN=VALUE ... @TIME        a row with liveness; null is a tombstone
 //	update NAME COLUMN=VALUE ... @TIME        a row without; of no clustering column: the static row
 //	delete NAME COLUMN=VALUE ... @TIME        a row, or a partition, or a range: COLUMN>=VALUE and so on; with names of
-//	                                          columns alone, those of the row
+//	                                          columns alone, those of the row, or of the static row
+//	shadow NAME COLUMN=VALUE ... @TIME        a row, by a deletion that a newer liveness makes void
 //	create NAME COLUMN TYPE KIND, ... @TIME   a new table, from a node whose log has its creation
 //	announce NAME                             the definition again, from a node that does not know of the creation
 //	cdc NAME off|on @TIME                     the definition with another value of that option
@@ -38,10 +40,12 @@ var update = flag.Bool("update", false, "write what the examples in testdata/fol
 //	tick SECOND                               time comes up to a second
 //	again                                     the record above, another copy of it
 //	past unknown                              from here on, what was written before is not known of any table
-//	show changed                              from here on, events have the columns that changed at their end
+//	show changed|origin                       from here on, events have the columns that changed, or the node and position that they
+//	                                          are of, at their end
 //
 // A line may begin with a node and a colon, otherwise it is of the node a. Its records have the positions 1, 2, 3 in its log,
-// or that behind a stroke: b/7: is position 7 of the node b. NAME' is the table that had the name before.
+// or that behind a stroke: b/7: is position 7 of the node b, and b/5:7: that of its segment 5, not 1. NAME' is the table that had
+// the name before.
 //
 // Values within values are written [a,b] for lists, sets and vectors, {key:value} for maps and user types, (a,b) for tuples.
 // A column that is not frozen is written as a whole, which is a deletion a microsecond before and the elements, or by
@@ -51,7 +55,7 @@ var update = flag.Bool("update", false, "write what the examples in testdata/fol
 // A counter is written shard by shard, COLUMN[NODE]=CLOCK:COUNT, as the node's: a record of one shard is what a leader logs.
 //
 // A TIME is in microseconds, or in seconds with an s. With ttl=SECONDS, what is written expires so long after the second
-// of TIME; with local=SECOND, a tombstone has that local deletion time, otherwise that of TIME.
+// of TIME, or with until=SECOND at that one; with local=SECOND, a tombstone has that local deletion time, otherwise that of TIME.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("testdata/fold/*.txt")
 	if err != nil || len(files) == 0 {
@@ -94,16 +98,18 @@ func compareExample(t *testing.T, file, found, expected string) {
 type example struct {
 	*harness
 	tables map[string]*schema.Table
-	types  map[string]*schema.Type
-	last   *rawtopic.Record
-	at     map[string]int64 // positions of nodes
+	// created are the tables whose creation was captured.
+	created map[schema.UUID]bool
+	types   map[string]*schema.Type
+	last    *rawtopic.Record
+	at      map[string]int64 // positions of nodes
 }
 
 func (x *example) userType(name string) *schema.Type { return x.types[name] }
 
 // runExample returns the file as it should be.
 func runExample(t *testing.T, file, text string) string {
-	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}, types: map[string]*schema.Type{}, at: map[string]int64{}}
+	x := &example{harness: newHarness(t), tables: map[string]*schema.Table{}, created: map[schema.UUID]bool{}, types: map[string]*schema.Type{}, at: map[string]int64{}}
 	x.fold.pastKnown = func(*table) bool { return true }
 	x.apply(initRecord())
 	var out strings.Builder
@@ -146,18 +152,24 @@ func (x *example) recordOf(command string) (*rawtopic.Record, error) {
 	}
 	node, position, explicit := strings.Cut(node, "/")
 	x.at[node]++
+	segment := int64(1)
 	if explicit {
-		at, err := strconv.ParseInt(position, 10, 64)
-		if err != nil {
+		var err error
+		if number, offset, ok := strings.Cut(position, ":"); ok {
+			if segment, err = strconv.ParseInt(number, 10, 64); err != nil {
+				return nil, err
+			}
+			position = offset
+		}
+		if x.at[node], err = strconv.ParseInt(position, 10, 64); err != nil {
 			return nil, err
 		}
-		x.at[node] = at
 	}
 	rec, err := x.record(command)
 	if rec == nil || err != nil || rec == x.last {
 		return rec, err
 	}
-	origin := rawtopic.Origin{Position: commitlog.Position{Segment: 1, Offset: x.at[node]}}
+	origin := rawtopic.Origin{Position: commitlog.Position{Segment: segment, Offset: x.at[node]}}
 	copy(origin.Host[:], node)
 	switch rec.Kind {
 	case rawtopic.KindData:
@@ -179,7 +191,7 @@ func (x *example) record(command string) (*rawtopic.Record, error) {
 		x.fold.pastKnown = func(*table) bool { return rest != "unknown" }
 		return nil, nil
 	case "show":
-		x.showChanged = rest == "changed"
+		x.showChanged, x.showOrigin = x.showChanged || rest == "changed", x.showOrigin || rest == "origin"
 		return nil, nil
 	case "again":
 		return x.last, nil
@@ -197,15 +209,18 @@ func (x *example) record(command string) (*rawtopic.Record, error) {
 			if err != nil {
 				return nil, err
 			}
-			spec.AlteredAt, spec.Dropped = altered, slices.Clone(old.Dropped)
+			spec.ID, spec.AlteredAt, spec.Dropped = old.ID, altered, slices.Clone(old.Dropped)
 			for _, c := range old.Columns {
-				if _, ok := spec.ColumnIndex(c.Name); !ok {
+				if _, ok := spec.ColumnIndex(c.Name); !ok && c.Kind >= schema.Static {
+					spec.Dropped = slices.DeleteFunc(spec.Dropped, func(d schema.DroppedColumn) bool { return d.Name == c.Name })
 					spec.Dropped = append(spec.Dropped, schema.DroppedColumn{Name: c.Name, Kind: c.Kind, Type: c.Type, DroppedAt: altered})
 				}
 			}
 		}
 		x.tables[name] = rebuild(x.t, spec)
-		return schemaRecord(x.tables[name]), nil
+		rec := schemaRecord(x.tables[name])
+		rec.Schema.Created = x.created[spec.ID]
+		return rec, nil
 	case "create":
 		name, columns, _ := strings.Cut(rest, " ")
 		columns, at, _ := strings.Cut(columns, "@")
@@ -217,7 +232,7 @@ func (x *example) record(command string) (*rawtopic.Record, error) {
 		spec.AlteredAt, spec.ID = created, timeUUID(created, name)
 		x.tables[name+"'"], x.tables[name] = x.tables[name], rebuild(x.t, spec)
 		rec := schemaRecord(x.tables[name])
-		rec.Schema.Created = true
+		rec.Schema.Created, x.created[spec.ID] = true, true
 		return rec, nil
 	case "announce", "cdc", "truncate", "drop":
 		fields := strings.Fields(rest)
@@ -244,7 +259,7 @@ func (x *example) record(command string) (*rawtopic.Record, error) {
 		rec := schemaRecord(x.tables[fields[0]])
 		rec.Schema.Created = spec.CDC
 		return rec, nil
-	case "insert", "update", "delete":
+	case "insert", "update", "delete", "shadow":
 		w := exampleWrite{local: math.MinInt64}
 		if err := w.parse(rest); err != nil {
 			return nil, err
@@ -273,7 +288,15 @@ type exampleWrite struct {
 	terms []exampleTerm
 	at    int64
 	ttl   int32
+	until int64 // 0 is so long after at as the TTL says
 	local int64
+}
+
+func (w *exampleWrite) expiry() int64 {
+	if w.until != 0 {
+		return w.until
+	}
+	return second(w.at) + int64(w.ttl)
 }
 
 type exampleTerm struct{ column, operator, value string }
@@ -305,6 +328,8 @@ func (w *exampleWrite) parse(text string) (err error) {
 		switch term.column {
 		case "ttl":
 			w.ttl = int32(n)
+		case "until":
+			w.until = n
 		case "local":
 			w.local = n
 		default:
@@ -378,7 +403,7 @@ func (w *exampleWrite) record(verb string) (*rawtopic.Record, error) {
 		case term.value == "null":
 			rowBuilder{w.table, &row}.tombstone(c.Name, w.at, w.local)
 		case w.ttl != 0:
-			rowBuilder{w.table, &row}.expiring(c.Name, w.at, w.ttl, second(w.at)+int64(w.ttl), v)
+			rowBuilder{w.table, &row}.expiring(c.Name, w.at, w.ttl, w.expiry(), v)
 		default:
 			rowBuilder{w.table, &row}.cell(c.Name, w.at, v)
 		}
@@ -389,7 +414,7 @@ func (w *exampleWrite) record(verb string) (*rawtopic.Record, error) {
 	case verb == "insert":
 		row.Liveness.Timestamp = w.at
 		if w.ttl != 0 {
-			row.Liveness.TTL, row.Liveness.ExpiresAt = w.ttl, second(w.at)+int64(w.ttl)
+			row.Liveness.TTL, row.Liveness.ExpiresAt = w.ttl, w.expiry()
 		}
 		d.Rows = append(d.Rows, row)
 	case verb == "update" && !full && len(row.Clustering) == 0:
@@ -398,10 +423,12 @@ func (w *exampleWrite) record(verb string) (*rawtopic.Record, error) {
 		d.Rows = append(d.Rows, row)
 	case ranged || !full && len(row.Clustering) > 0:
 		d.Ranges = append(d.Ranges, g)
+	case columns > 0 && !full:
+		d.Static = &row
 	case columns > 0:
 		d.Rows = append(d.Rows, row)
 	case full && len(row.Clustering) > 0:
-		row.Deletion = deletion
+		row.Deletion, row.Shadowable = deletion, verb == "shadow"
 		d.Rows = append(d.Rows, row)
 	default:
 		d.Deletion = deletion

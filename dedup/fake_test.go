@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,9 +32,13 @@ import (
 // repeated, or made from a state that is ahead or behind breaks the chain. A negative watermark is refused.
 type counter struct {
 	partition int32
+	table     *schema.Table
 	stats     Stats
 	loaded    bool
 	count     int64
+	settings  Settings
+	// weighted has it count in hours of the retention instead of ones: what it counts tells which epoch a record was folded in.
+	weighted bool
 
 	event         Event
 	before, after [8]byte
@@ -42,7 +47,7 @@ type counter struct {
 }
 
 func newCounter(partition int32) *counter {
-	return &counter{partition: partition, key: state.Meta(nil, uint16(partition), "count")}
+	return &counter{partition: partition, table: counterTable, key: state.Meta(nil, uint16(partition), "count")}
 }
 
 var counterTable = func() *schema.Table {
@@ -62,6 +67,27 @@ func mustType(name string) *schema.Type {
 		panic(err)
 	}
 	return t
+}
+
+func (c *counter) Copy([]byte) bool { return false }
+func (c *counter) Paused() bool     { return false }
+
+func (c *counter) Use(s Settings) {
+	c.settings = s
+	c.Reset()
+}
+
+func (c *counter) Enter(_ *state.Txn, s Settings) error {
+	c.Use(s)
+	return nil
+}
+
+// step is what an event counts.
+func (c *counter) step() int64 {
+	if c.weighted {
+		return c.settings.Retention / 3600
+	}
+	return 1
 }
 
 func (c *counter) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done, limit int64, emit func(*Event) error) (int64, bool, error) {
@@ -85,12 +111,12 @@ func (c *counter) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done,
 	var emitted int64
 	for ; done+emitted < total && emitted < limit; emitted++ {
 		binary.BigEndian.PutUint64(c.before[:], uint64(c.count))
-		c.count++
+		c.count += c.step()
 		binary.BigEndian.PutUint64(c.after[:], uint64(c.count))
 		c.images = [2][]byte{c.before[:], c.after[:]}
 		c.event = Event{
-			Table: counterTable, Op: Create, RawPartition: c.partition, RawOffset: offset, Index: done + emitted,
-			Before: c.images[:1], After: c.images[1:],
+			Table: c.table, Op: Create, RawPartition: c.partition, RawOffset: offset, Index: done + emitted,
+			Before: c.images[:1], After: c.images[1:], Partition: c.images[:1],
 		}
 		if err := emit(&c.event); err != nil {
 			return emitted, false, err
@@ -146,7 +172,16 @@ func (e *encoder) Encode(_ context.Context, ev *Event, dst *kgo.Record, buf []by
 	buf = append(buf, ev.Before[0]...)
 	buf = append(buf, ev.After[0]...)
 	buf = append(buf, make([]byte, e.padding)...)
-	*dst = kgo.Record{Topic: cleanName, Partition: ev.RawPartition % cleanParts, Value: buf[start:]}
+	end := len(buf)
+	buf = strconv.AppendInt(buf, int64(ev.RawPartition), 10)
+	offset := len(buf)
+	buf = strconv.AppendInt(buf, ev.RawOffset, 10)
+	index := len(buf)
+	buf = strconv.AppendInt(buf, ev.Index, 10)
+	headers := append(dst.Headers[:0],
+		kgo.RecordHeader{Key: HeaderRawPartition, Value: buf[end:offset]}, kgo.RecordHeader{Key: HeaderRawOffset, Value: buf[offset:index]},
+		kgo.RecordHeader{Key: HeaderIndex, Value: buf[index:]})
+	*dst = kgo.Record{Topic: cleanName, Partition: ev.RawPartition % cleanParts, Value: buf[start:end], Headers: headers}
 	return buf, nil
 }
 
@@ -256,7 +291,7 @@ func (w *rig) start(name string, files vfs.FS, change ...func(*Worker)) *running
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	worker.stores.FS = files
+	worker.stores.FS = linkingFS{files}
 	worker.newFold = func(p int32) folder { return newCounter(p) }
 	worker.crash = func(at stage) error {
 		w.invariant(worker, at)
@@ -463,6 +498,36 @@ func (w *rig) whileWorking(enough int) (context.Context, context.CancelFunc) {
 // committedOnly are the options of a reader.
 var committedOnly = []kgo.Opt{kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
 
+// readToEnd reads all that is committed in a topic in which no transaction is open.
+func readToEnd(ctx context.Context, asks *kgo.Client, opts []kgo.Opt, topic string) (records []*kgo.Record, err error) {
+	ends, err := kadm.NewClient(asks).ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	left := map[int32]int64{}
+	ends.Each(func(end kadm.ListedOffset) {
+		if end.Offset > 0 {
+			left[end.Partition] = end.Offset
+		}
+	})
+	cl, err := kgo.NewClient(slices.Concat(committedOnly, opts, []kgo.Opt{kgo.ConsumeTopics(topic), kgo.KeepControlRecords()})...)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	for len(left) > 0 && ctx.Err() == nil {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			if r.Offset+1 >= left[r.Partition] {
+				delete(left, r.Partition)
+			}
+			if !r.Attrs.IsControl() {
+				records = append(records, r)
+			}
+		})
+	}
+	return records, ctx.Err()
+}
+
 // readLetters reads n dead letters, and what came with them.
 func (w *rig) readLetters(n int) []*kgo.Record {
 	w.t.Helper()
@@ -552,6 +617,20 @@ func isCrash(err error) bool { return errors.Is(err, errCrash) }
 // crashClone is a copy of a disk on which so many of 100 unsynced writes are.
 func crashClone(disk *vfs.MemFS, unsynced int, rnd *rand.Rand) func() *vfs.MemFS {
 	return func() *vfs.MemFS {
+		linking.Lock()
+		defer linking.Unlock()
 		return disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rnd})
 	}
+}
+
+// linking is held by those who link files, and alone by who clones a disk: a MemFS that does both at once waits for itself.
+var linking sync.RWMutex
+
+// linkingFS is a file system on which links and clones keep out of each other's way.
+type linkingFS struct{ vfs.FS }
+
+func (f linkingFS) Link(oldname, newname string) error {
+	linking.RLock()
+	defer linking.RUnlock()
+	return f.FS.Link(oldname, newname)
 }

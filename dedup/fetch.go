@@ -49,11 +49,11 @@ func (s *session) waiting() int {
 	return n
 }
 
-// flush writes stores to disk for which it is time.
-func (s *session) flush() error {
+// tend does what is due for the stores.
+func (s *session) tend() error {
 	for _, t := range s.tasks {
-		if err := t.store.FlushIfDue(); err != nil {
-			return &stopError{err}
+		if err := t.tend(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -94,6 +94,7 @@ func (s *session) poll(ctx context.Context, d time.Duration) error {
 				err = t.take(r)
 			}
 		}
+		t.showProgress()
 	})
 	return err
 }

@@ -29,13 +29,14 @@ const FoldVersion = 1
 
 // Fold is the state transition of one raw partition: what a raw record does to the rows, and the events that come of
 // it. It is pure: no clock, no look-ups, no configuration, no order of maps; the same records give the same state and
-// the same events, however they are cut into transactions.
+// the same events, however they are cut into transactions. What a transition depends on besides is its [Settings].
 //
 // A Fold keeps things in memory that it derived from the transactions it was given; after one of them was discarded it
-// must be told so with Reset. It is for one goroutine, and in the steady state it does not allocate.
+// must be told so with Use, or Reset. It is for one goroutine, and in the steady state it does not allocate.
 type Fold struct {
 	partition int32
 	group     uint16
+	settings  Settings
 	stats     Stats
 	// pastKnown says whether all that was ever written to a table is in the log. It is a field only for tests.
 	pastKnown func(*table) bool
@@ -51,6 +52,9 @@ type Fold struct {
 	hosts       []schema.UUID // that have sent to the partition
 	host        schema.UUID   // the one of them that did last
 	cursor      cursor
+	paused      bool // the last call ended with errPause
+	rowsPerCall int
+	copies      copies
 
 	call  call
 	work  work
@@ -64,6 +68,7 @@ type call struct {
 	kind   rawtopic.Kind
 	done   int64 // events of the record so far, those of this call included
 	left   int64 // that may still be emitted
+	rows   int   // that were looked at beyond those that the record names
 	emit   func(*Event) error
 }
 
@@ -80,15 +85,34 @@ type cursor struct {
 	key  []byte
 }
 
-// NewFold makes the fold of a raw partition. Its first Apply reads what it needs from the transaction.
+// NewFold makes the fold of a raw partition, by the default settings. Its first Apply reads what it needs from the transaction.
 func NewFold(partition int32) *Fold {
-	f := &Fold{partition: partition, group: uint16(partition), pastKnown: func(t *table) bool { return t.past.complete() }}
+	f := &Fold{partition: partition, group: uint16(partition), settings: DefaultSettings, rowsPerCall: rowsPerCall, pastKnown: func(t *table) bool { return t.past.complete() }}
 	f.Reset()
 	return f
 }
 
-// errFull ends a call of Apply that may emit no more.
-var errFull = errors.New("the limit of events is reached")
+var (
+	// errFull ends a call of Apply that may emit no more.
+	errFull = errors.New("the limit of events is reached")
+	// errPause ends one that has looked at many rows: of such as make no events a record may mean any number as well.
+	errPause = errors.New("the limit of rows is reached")
+)
+
+// rowsPerCall is how many rows one call of Apply looks at beyond those that the record names, which takes some ten milliseconds.
+const rowsPerCall = 4096
+
+// lookedAt counts a row.
+func (f *Fold) lookedAt() error {
+	if f.call.rows++; f.call.rows < f.rowsPerCall {
+		return nil
+	}
+	return errPause
+}
+
+// Paused reports whether the last call of Apply has not finished its record and may have made no event, but is further within it. The
+// position is the same then; begun anew the record goes through what is done already.
+func (f *Fold) Paused() bool { return f.paused }
 
 // Apply folds the record at offset, of which done events were emitted before (in earlier transactions), and calls
 // emit for at most limit further ones, in order. It returns how many it emitted, and whether the record is finished; if
@@ -108,10 +132,11 @@ func (f *Fold) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done int
 	}
 	err = f.dispatch(rec)
 	emitted = f.call.done - done
-	f.cursor.valid = err == errFull
+	f.paused = err == errPause
+	f.cursor.valid = err == errFull || f.paused
 	f.cursor.offset, f.cursor.done = offset, f.call.done
 	switch {
-	case err == errFull:
+	case f.cursor.valid:
 		return emitted, false, nil
 	case err != nil:
 		return emitted, false, err
@@ -134,6 +159,9 @@ func (f *Fold) dispatch(rec *rawtopic.Record) error {
 		return f.applyData(rec.Data)
 	case rawtopic.KindPart:
 		return f.applyPart(rec.Part)
+	}
+	f.copies.forget()
+	switch rec.Kind {
 	case rawtopic.KindSchema:
 		return f.applySchema(rec.Schema)
 	case rawtopic.KindTick:
@@ -146,6 +174,27 @@ func (f *Fold) dispatch(rec *rawtopic.Record) error {
 	return f.refuse("", "this version does not handle such records; what it says is not in the state")
 }
 
+// Use makes the fold go by settings, those that the state was derived by last, and forgets what it derived.
+func (f *Fold) Use(s Settings) {
+	f.settings = s
+	f.Reset()
+}
+
+// Enter makes the fold go by other settings from the next record on.
+func (f *Fold) Enter(tx *state.Txn, s Settings) error {
+	f.call = call{tx: tx}
+	if !f.loaded {
+		if err := f.load(tx); err != nil {
+			return err
+		}
+	}
+	if err := f.raiseRetention(s.Retention); err != nil {
+		return err
+	}
+	f.Use(s)
+	return nil
+}
+
 // Reset forgets what was derived from a discarded transaction.
 func (f *Fold) Reset() {
 	f.loaded = false
@@ -153,6 +202,7 @@ func (f *Fold) Reset() {
 	f.definitions = map[schema.Hash]*definition{}
 	f.pasts = map[schema.UUID]*past{}
 	f.hosts, f.host = nil, schema.UUID{}
+	f.copies.forget()
 	f.cursor = cursor{key: f.cursor.key[:0]}
 }
 

@@ -104,7 +104,7 @@ func TestRefused(t *testing.T) {
 		{"TTL of no liveness", "a liveness with a TTL and an expiry", func(d *rawtopic.Data) {
 			d.Rows[1].Liveness.TTL, d.Rows[1].Liveness.ExpiresAt = 5, 5
 		}},
-		{"shadowable", "shadowable", func(d *rawtopic.Data) { d.Rows[1].Shadowable = true }},
+		{"shadowable", "make its deletion void, and it has none", func(d *rawtopic.Data) { d.Rows[1].Shadowable = true }},
 		{"complex deletion", "column v has a deletion of its elements", func(d *rawtopic.Data) {
 			d.Rows[1].ComplexDeletions = []commitlog.ComplexDeletion{{Column: 4, Deletion: commitlog.Deletion{Timestamp: 1}}}
 		}},
@@ -314,7 +314,7 @@ func TestLargeDeletion(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if n > limit || !finished && n != limit {
+				if n > limit || !finished && n != limit && !h.fold.Paused() {
 					t.Fatalf("round %d: %d events of at most %d", round, n, limit)
 				}
 				switch {
@@ -526,8 +526,8 @@ func TestLivenessOrder(t *testing.T) {
 	order := []commitlog.Liveness{
 		{Timestamp: 9, TTL: 100, ExpiresAt: 200},
 		{Timestamp: 10, ExpiresAt: commitlog.NoDeletionTime},
-		{Timestamp: 10, TTL: 7, ExpiresAt: 100},
 		{Timestamp: 10, TTL: 8, ExpiresAt: 100},
+		{Timestamp: 10, TTL: 7, ExpiresAt: 100},
 		{Timestamp: 10, TTL: 5, ExpiresAt: 101},
 		{Timestamp: 10, TTL: commitlog.ExpiredLivenessTTL, ExpiresAt: 50},
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"cassdelta/commitlog"
+	"cassdelta/internal/foldmodel"
 	"cassdelta/internal/rawtopic"
 	"cassdelta/schema"
 	"cassdelta/state"
@@ -22,26 +23,43 @@ import (
 type harness struct {
 	t      testing.TB
 	fs     *vfs.MemFS
+	cache  *state.RowCache // for few rows, so that some are in it and some are not
 	store  *state.Store
 	fold   *Fold
 	tx     *state.Txn
 	offset int64
+	// partitions is how many the raw topic has.
+	partitions int32
 	// events are those emitted, and indexes and offsets where.
 	events []string
 	places []string
 	// showChanged adds to the text of an event which columns changed.
 	showChanged bool
+	// showOrigin adds to it which copy it is of: node and position.
+	showOrigin bool
+	// model, if not nil, must make the events of each record, which found has.
+	model *foldmodel.Model
+	found []*foldmodel.Event
 }
 
-func newHarness(t testing.TB) *harness {
-	h := &harness{t: t, fs: vfs.NewMem(), fold: NewFold(0)}
+func newHarness(t testing.TB) *harness { return newHarnessOf(t, 0, 1) }
+
+// newHarnessOf is of one raw partition of several.
+func newHarnessOf(t testing.TB, partition, partitions int32) *harness {
+	rows, err := state.NewRowCache(16 << 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rows.Close)
+	h := &harness{t: t, fs: vfs.NewMem(), cache: rows, fold: NewFold(partition), partitions: partitions}
+	h.fold.rowsPerCall = 3 // so that few rows are many
 	h.open()
 	return h
 }
 
 func (h *harness) open() {
-	id := state.Identity{Topic: "raw", Partition: 0, Partitions: 1, FoldVersion: FoldVersion}
-	store, err := state.Open("state", id, state.Options{FS: h.fs, MemTableBytes: 1 << 20})
+	id := state.Identity{Topic: "raw", Partition: h.fold.partition, Partitions: h.partitions}
+	store, err := state.Open("state", id, state.Options{FS: h.fs, Rows: h.cache, MemTableBytes: 1 << 20})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -62,11 +80,43 @@ func (h *harness) apply(rec *rawtopic.Record) {
 	}
 }
 
+// applyEncoded is Apply as the worker calls it, of a record with its encoding, and only if it is no copy.
+func applyEncoded(f *Fold, tx *state.Txn, offset int64, rec *rawtopic.Record, done, limit int64, emit func(*Event) error) (int64, bool, error) {
+	if rec.Kind == rawtopic.KindData {
+		value := rawtopic.Append(nil, rec)
+		if done == 0 && f.Copy(value) {
+			return 0, true, nil
+		}
+		rec.Data.Content, _, _ = rawtopic.Content(value)
+	}
+	return applyUnpaused(f, tx, offset, rec, done, limit, emit)
+}
+
+// applyUnpaused is Apply, and goes on when that pauses.
+func applyUnpaused(f *Fold, tx *state.Txn, offset int64, rec *rawtopic.Record, done, limit int64, emit func(*Event) error) (int64, bool, error) {
+	for all := int64(0); ; {
+		emitted, finished, err := f.Apply(tx, offset, rec, done+all, limit-all, emit)
+		if all += emitted; err != nil || finished || !f.Paused() {
+			return all, finished, err
+		}
+	}
+}
+
 // try is apply, and returns the error.
 func (h *harness) try(rec *rawtopic.Record) error {
-	_, finished, err := h.fold.Apply(h.tx, h.offset, rec, 0, math.MaxInt64, h.emit)
+	h.found = h.found[:0]
+	_, finished, err := applyEncoded(h.fold, h.tx, h.offset, rec, 0, math.MaxInt64, h.emit)
 	if err == nil && !finished {
 		h.t.Fatalf("offset %d: not finished without a limit", h.offset)
+	}
+	if err == nil && h.model != nil {
+		expected, err := h.model.Apply(rec)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if wrong := foldmodel.Same(h.found, expected, rec.Kind == rawtopic.KindTick); wrong != "" {
+			h.t.Errorf("offset %d: the events are not those of the model: %s", h.offset, wrong)
+		}
 	}
 	h.offset++
 	return err
@@ -74,6 +124,9 @@ func (h *harness) try(rec *rawtopic.Record) error {
 
 func (h *harness) emit(e *Event) error {
 	checkChanged(h.t, e)
+	if h.model != nil {
+		h.found = append(h.found, modelEvent(e))
+	}
 	text := eventText(e)
 	if h.showChanged {
 		var names []string
@@ -81,6 +134,11 @@ func (h *harness) emit(e *Event) error {
 			names = append(names, e.Table.Columns[i].Name)
 		}
 		text += fmt.Sprintf(" changed %v", names)
+	}
+	if h.showOrigin && e.Origin == (rawtopic.Origin{}) {
+		text += " from no node"
+	} else if h.showOrigin {
+		text += fmt.Sprintf(" from %s/%d", bytes.TrimRight(e.Origin.Host[:], "\x00"), e.Origin.Position.Offset)
 	}
 	h.events = append(h.events, text)
 	h.places = append(h.places, fmt.Sprintf("%d+%d", e.RawOffset, e.Index))
@@ -120,6 +178,9 @@ func (h *harness) commit(p state.Position) {
 	if err := h.tx.Commit(p); err != nil {
 		h.t.Fatal(err)
 	}
+	if _, err := h.store.Warm(3); err != nil {
+		h.t.Fatal(err)
+	}
 	h.tx = h.store.Begin()
 }
 
@@ -139,16 +200,20 @@ func (h *harness) refused(rec *rawtopic.Record) string {
 }
 
 // dump is the whole state, as the open transaction sees it.
-func (h *harness) dump() string {
+func (h *harness) dump() string { return dump(h.t, h.tx, h.fold.group) }
+
+// dump is all that a transaction sees of a raw partition, but for the position.
+func dump(t testing.TB, tx *state.Txn, group uint16) string {
+	t.Helper()
 	var b strings.Builder
-	err := h.tx.Scan([]byte{0, 0}, []byte{0, 1}, func(key, value []byte) (bool, error) {
+	err := tx.Scan(binary.BigEndian.AppendUint16(nil, group), binary.BigEndian.AppendUint16(nil, group+1), func(key, value []byte) (bool, error) {
 		if !bytes.HasSuffix(key, []byte("position")) {
 			fmt.Fprintf(&b, "%x %x\n", key, value)
 		}
 		return true, nil
 	})
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return b.String()
 }

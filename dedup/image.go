@@ -14,13 +14,15 @@ var (
 	errShape    = errors.New("it has a cell of an element in a column that has no elements, or the other way round, or of a counter that is no counter")
 )
 
-// emitChange emits the event of the change from work.old to work.merged.
+// emitChange emits the event of the change from work.old to work.merged, and says in that what it tells.
 func (f *Fold) emitChange(ch *change, static bool) error {
 	w := &f.work
 	e, err := f.newEvent(static)
 	if err != nil {
 		return err
 	}
+	w.merged.told = !ch.after
+	w.merged.presumed = false
 	e.Op, e.Reason, e.Timestamp = ch.op(), ch.reason, ch.timestamp
 	w.changed = w.changed[:0]
 	for _, id := range ch.columns {
@@ -45,7 +47,8 @@ func (f *Fold) emitChange(ch *change, static bool) error {
 	return f.emit(e)
 }
 
-// emitUnseen emits the deletion of a row of which nothing was seen. What it was is not known.
+// emitUnseen emits the deletion of a row that may have been there before the capture, or of which readers know, though nothing is
+// left of it: what it had was in a column that was dropped, or expired where that is not told. What it was is not known.
 func (f *Fold) emitUnseen(timestamp int64) error {
 	w := &f.work
 	e, err := f.newEvent(false)
@@ -53,6 +56,7 @@ func (f *Fold) emitUnseen(timestamp int64) error {
 		return err
 	}
 	e.Op, e.Reason, e.Timestamp = Delete, ReasonMutation, timestamp
+	e.Complete = false
 	// The row is empty: all columns are null.
 	if w.before, err = w.appendImage(w.before[:0], &w.merged); err != nil {
 		return err

@@ -44,8 +44,10 @@ type table struct {
 	unsupported string
 	// headers is set once a partition has a header; before, none is looked for.
 	headers bool
-	// purged is a second up to which deletions read as absent; MinInt64 unless gc grace was raised.
+	// purged is a second up to which deletions read as absent; MinInt64 unless gc grace, or least, was raised.
 	purged int64
+	// least is how long the dead of all tables are kept at least, in seconds.
+	least  int64
 	hashes []schema.Hash
 	// columns are by id.
 	columns []column
@@ -57,7 +59,8 @@ type table struct {
 type column struct {
 	name string
 	kind schema.ColumnKind
-	// index is that in the joined table's Columns, -1 if the column is dropped; typ is the type there, nil then.
+	// index is that in the joined table's Columns, -1 if the column is dropped; typ is the type there, or of the dropped
+	// column, nil if there is neither.
 	index int
 	typ   *schema.Type
 	// droppedAt is the write time in microseconds up to which cells do not exist, NoTimestamp if the column was never
@@ -65,8 +68,13 @@ type column struct {
 	droppedAt int64
 }
 
-// gone reports whether a cell of the column does not exist, because the column was dropped after it was written.
-func (c *column) gone(timestamp int64) bool { return c.index < 0 || timestamp <= c.droppedAt }
+// gone reports whether a cell of the column does not exist, because the column was dropped after it was written. What is
+// newer than the drop is kept while there is no such column, and seen by nobody: it may have come before the definition
+// that adds the column again.
+func (c *column) gone(timestamp int64) bool { return c.typ == nil || timestamp <= c.droppedAt }
+
+// shows reports whether a cell is alive, and of a column that exists.
+func (t *table) shows(c *cell) bool { return c.alive() && t.columns[c.id].index >= 0 }
 
 // multi reports whether the column has a cell for each element.
 func (c *column) multi() bool { return c.typ != nil && c.typ.MultiCell() }
@@ -159,7 +167,7 @@ func (f *Fold) applySchema(s *rawtopic.Schema) error {
 
 // joined is t, which is nil before the first, with another definition.
 func (f *Fold) joined(t *table, parsed *schema.Table) (*table, error) {
-	joined := &table{purged: math.MinInt64}
+	joined := &table{purged: math.MinInt64, least: f.settings.Retention}
 	var definitions []*schema.Table
 	if t != nil {
 		joined.headers = t.headers
@@ -193,7 +201,8 @@ func (f *Fold) applyCreation(s *rawtopic.Schema, parsed *schema.Table) error {
 		return err
 	}
 	created := s.Created && parsed.CDC
-	if created && p.created || !created && p.missing {
+	expected := created && p.expect(s.Host)
+	if !expected && (created && p.created || !created && p.missing) {
 		return nil
 	}
 	p.created, p.missing = p.created || created, p.missing || !created
@@ -260,7 +269,7 @@ func (f *Fold) table(id schema.UUID) (*table, error) {
 	if value == nil || err != nil {
 		return nil, err
 	}
-	t := &table{}
+	t := &table{least: f.settings.Retention}
 	if err := decodeJoined(value, t); err != nil {
 		return nil, f.stored(key, err)
 	}
@@ -334,14 +343,18 @@ func (t *table) join(definitions []*schema.Table) error {
 		c.index, c.typ, c.droppedAt = -1, nil, commitlog.NoTimestamp
 		if at, ok := t.schema.ColumnIndex(c.name); ok && t.schema.Columns[at].Kind == c.kind {
 			c.index, c.typ = at, t.schema.Columns[at].Type
-			t.multi = t.multi || c.multi()
-			t.counters = t.counters || c.counter()
 		} else {
 			t.drops = true
 		}
 		if at, ok := t.schema.DroppedIndex(c.name); ok {
-			c.droppedAt = t.schema.Dropped[at].DroppedAt
+			d := &t.schema.Dropped[at]
+			c.droppedAt = d.DroppedAt
+			if c.index < 0 && d.Kind == c.kind {
+				c.typ = d.Type
+			}
 		}
+		t.multi = t.multi || c.multi()
+		t.counters = t.counters || c.counter()
 	}
 	return nil
 }

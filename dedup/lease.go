@@ -15,19 +15,25 @@ type leases struct {
 // acquire waits until the partition is free, or until ctx ends.
 func (l *leases) acquire(ctx context.Context, partition int32) (release func(), err error) {
 	for {
-		l.mu.Lock()
-		free, taken := l.held[partition]
-		if !taken {
-			break
+		release, taken := l.take(partition)
+		if release != nil {
+			return release, nil
 		}
-		l.mu.Unlock()
 		select {
-		case <-free:
+		case <-taken:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// take takes the partition if it is free. Otherwise release is nil, and taken is closed when it is worth another attempt.
+func (l *leases) take(partition int32) (release func(), taken <-chan struct{}) {
+	l.mu.Lock()
 	defer l.mu.Unlock()
+	if taken, ok := l.held[partition]; ok {
+		return nil, taken
+	}
 	if l.held == nil {
 		l.held = map[int32]chan struct{}{}
 	}
@@ -39,4 +45,12 @@ func (l *leases) acquire(ctx context.Context, partition int32) (release func(), 
 		delete(l.held, partition)
 		close(free)
 	}, nil
+}
+
+// taken reports whether the partition is not free.
+func (l *leases) taken(partition int32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, taken := l.held[partition]
+	return taken
 }

@@ -3,16 +3,12 @@ package dedup
 import (
 	"context"
 	"flag"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/zap"
 
 	"cassdelta/commitlog"
-	"cassdelta/internal/rawtopic"
 	"cassdelta/state"
 )
 
@@ -57,43 +53,8 @@ func TestManyTTLs(t *testing.T) {
 	)
 	rows := *ttlRows / perRecord * perRecord
 	counter := &ttlCounter{t: t}
-	w, err := NewWorker(WorkerConfig{
-		RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, StateDirectory: "unused", Emitter: counter, Log: zap.NewNop(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := state.NewCache(w.cfg.MemoryBytes)
-	defer cache.Close()
-	store, err := state.Open(t.TempDir(), state.Identity{Topic: rawName, Partitions: 1, FoldVersion: FoldVersion}, state.Options{
-		FS: vfs.Default, Cache: cache, MemTableBytes: state.MemTableBytes(int(w.cfg.MemoryBytes/3), 1),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	task := newTask(w, 0, store, func() {}, &slabPool{})
-	defer task.close()
-	offset, produced := int64(0), func(*kgo.Record) {}
-	fold := func(rec *rawtopic.Record) {
-		t.Helper()
-		if err := task.take(&kgo.Record{Offset: offset, Value: rawtopic.Append(nil, rec)}); err != nil {
-			t.Fatal(err)
-		}
-		offset++
-		for task.waiting() > 0 {
-			task.begin(t.Context(), produced)
-			a := allowance{events: int64(w.cfg.MaxEventsPerTxn), bytes: maxTxnBytes, deadline: time.Now().Add(time.Hour)}
-			if err := task.advance(a); err != nil {
-				t.Fatal(err)
-			}
-			if task.waiting() == 0 && rec.Kind == rawtopic.KindData && task.tx.Bytes() < maxTxnBytes/2 {
-				return // the transaction takes more
-			}
-			if err := task.apply(committed{Position: task.at()}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	d := foldOnDisk(t, counter, 0)
+	fold := d.fold
 
 	table := mustTable(t, "sessions", "k int partition_key", "c int clustering", "v text regular")
 	fold(initRecord())
@@ -102,14 +63,14 @@ func TestManyTTLs(t *testing.T) {
 	began := time.Now()
 	for i := 0; i < rows; i += perRecord {
 		at := int64(start + i*spread/rows)
-		d := newData(table, intValue(i/perRecord))
+		data := newData(table, intValue(i/perRecord))
 		for c := range perRecord {
 			row := newRow(intValue(c))
 			row.Liveness = commitlog.Liveness{Timestamp: at * microseconds, TTL: ttl, ExpiresAt: at + ttl}
 			rowBuilder{table, &row}.expiring("v", at*microseconds, ttl, at+ttl, value)
-			d.Rows = append(d.Rows, row)
+			data.Rows = append(data.Rows, row)
 		}
-		fold(dataRecord(d))
+		fold(dataRecord(data))
 	}
 	fold(tickRecord(start + ttl - 1))
 	if counter.created != rows || counter.expired != 0 {
@@ -139,10 +100,10 @@ func TestManyTTLs(t *testing.T) {
 		fold(tickRecord(at))
 		at++
 	}
-	task.begin(t.Context(), produced)
+	d.task.begin(t.Context(), nil)
 	for _, space := range []state.Space{state.SpaceRows, state.SpaceTimer, state.SpacePurge} {
 		from, to := state.SpaceSpan(nil, nil, 0, space)
-		if err := task.tx.Scan(from, to, func(key, _ []byte) (bool, error) {
+		if err := d.task.tx.Scan(from, to, func(key, _ []byte) (bool, error) {
 			t.Errorf("after the retention, the state still has %x", key)
 			return false, nil
 		}); err != nil {
@@ -154,13 +115,4 @@ func TestManyTTLs(t *testing.T) {
 	if found := maxResident(t); found > peak && *ttlRows >= 1_000_000 {
 		t.Errorf("the peak of the resident set is %d MiB, expected at most %d", found>>20, peak>>20)
 	}
-}
-
-// maxResident is the greatest resident set that the process has had, in bytes.
-func maxResident(t *testing.T) int64 {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		t.Fatal(err)
-	}
-	return usage.Maxrss << 10
 }

@@ -3,9 +3,20 @@ package dedup
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// memberOptions come before those of the user, who may have others.
+var memberOptions = []kgo.Opt{
+	// A worker that vanishes is missed after this time. One that is merely slow for so long finds its partitions with others, which
+	// costs them the opening of the partitions and nothing else. Brokers allow no less than 6 s unless told to.
+	kgo.SessionTimeout(10 * time.Second),
+	// With its heartbeat a member learns that the group is rebalanced, and the group waits for the last of them: partitions that move are
+	// folded by nobody meanwhile.
+	kgo.HeartbeatInterval(500 * time.Millisecond),
+}
 
 // membership is what the consumer group says that a session owns.
 //

@@ -8,7 +8,8 @@ import (
 )
 
 // This file is Cassandra's reconciliation, as of 4.0 to 5.0: the merge of what two writes left of one row. It is
-// commutative, associative and idempotent, which is what makes copies harmless. docs/merge.md states the rules.
+// commutative, associative and idempotent, which is what makes copies harmless. With shadowable deletions it
+// is not associative, as in Cassandra. docs/merge.md states the rules.
 
 // supersedes reports whether deletion d replaces e. Source: DeletionTime.supersedes.
 func supersedes(d, e commitlog.Deletion) bool {
@@ -23,8 +24,20 @@ func strongest(d, e commitlog.Deletion) commitlog.Deletion {
 	return e
 }
 
-// livenessSupersedes reports whether l replaces m. Source: LivenessInfo.supersedes; of two that differ in nothing but
-// the TTL, Cassandra keeps either and this keeps the one with the longer.
+// strongestOf is the row deletion of a or b that supersedes the other, and whether a newer liveness makes it void. Of two that
+// are the same but for that, Cassandra keeps either and this keeps the one that nothing makes void.
+func strongestOf(a, b *row) (d commitlog.Deletion, shadowable bool) {
+	switch {
+	case supersedes(a.deletion, b.deletion):
+		return a.deletion, a.shadowable
+	case supersedes(b.deletion, a.deletion):
+		return b.deletion, b.shadowable
+	}
+	return a.deletion, a.shadowable && b.shadowable
+}
+
+// livenessSupersedes reports whether l replaces m. Source: LivenessInfo.supersedes of 4.1 and 5.0; of two that differ in
+// nothing but the TTL, 4.0 keeps either.
 func livenessSupersedes(l, m *liveness) bool {
 	if l.Timestamp != m.Timestamp {
 		return l.Timestamp > m.Timestamp
@@ -38,15 +51,18 @@ func livenessSupersedes(l, m *liveness) bool {
 	if l.ExpiresAt != m.ExpiresAt {
 		return l.ExpiresAt > m.ExpiresAt
 	}
-	return l.TTL > m.TTL
+	return l.TTL < m.TTL
 }
 
 // cellCompare orders two cells of one place by what wins: positive if c does, 0 if they are the same. Source:
-// Cells.resolveRegular; of two that differ in nothing but the TTL, Cassandra keeps either and this keeps the one with
-// the longer.
+// Cells.resolveRegular of 4.1 and 5.0; 4.0 does not compare TTLs.
 func cellCompare(c, d *cell) int {
 	if c.timestamp != d.timestamp {
 		return sign(c.timestamp > d.timestamp)
+	}
+	if c.kind == cellForeseen || d.kind == cellForeseen {
+		a, b := c.settled(), d.settled()
+		return cellCompare(&a, &b)
 	}
 	// What is a tombstone or will be one beats what lives for ever, whatever the time is.
 	if a, b := c.kind != cellLive, d.kind != cellLive; a != b {
@@ -58,11 +74,11 @@ func cellCompare(c, d *cell) int {
 	if c.local != d.local {
 		return sign(c.local > d.local)
 	}
+	if c.ttl != d.ttl {
+		return sign(c.ttl < d.ttl)
+	}
 	if order := bytes.Compare(c.value, d.value); order != 0 {
 		return order
-	}
-	if c.ttl != d.ttl {
-		return sign(c.ttl > d.ttl)
 	}
 	// Of two forms of one element (the decimals 0 and 0.0) Cassandra keeps either, too.
 	return bytes.Compare(c.path, d.path)
@@ -78,28 +94,19 @@ func sign(greater bool) int {
 // isExpiryOf reports whether tombstone c is what Cassandra makes of the expiring cell d once it has expired (when it
 // compacts or streams it): the same time stamp, and deleted when d was written. Source: BufferCell.purge.
 func (c *cell) isExpiryOf(d *cell) bool {
-	return c.kind == cellTombstone && (d.kind == cellExpiring || d.kind == cellExpired) &&
+	return c.kind == cellTombstone && (d.expiring() || d.kind == cellExpired) &&
 		c.timestamp == d.timestamp && c.local == d.local-int64(d.ttl)
 }
 
 // merge makes m the merge of old and in, rows of t, of which what cover deletes is gone. Cover is the strongest deletion
 // of the partition and of ranges over the row. Now is the second up to which time has come. m shares the values of old
-// and in, and must be neither of them. It reports whether something of in was beaten: it lost against something else, or
-// is deleted. Source: Row.Merger.
-func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64) (beaten bool) {
+// and in, and must be neither of them. It returns the strongest deletion over the row, and whether something of in was
+// beaten: it lost against something else, or is deleted. Source: Row.Merger.
+func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64) (active commitlog.Deletion, beaten bool) {
 	m.reset()
 	m.clustering = append(m.clustering, old.clustering...)
 	if len(old.clustering) == 0 {
 		m.clustering = append(m.clustering, in.clustering...)
-	}
-
-	deletion := strongest(in.deletion, old.deletion)
-	beaten = !in.deletion.IsLive() && deletion != in.deletion
-	active := cover
-	if supersedes(deletion, cover) {
-		m.deletion, active = deletion, deletion
-	} else if !in.deletion.IsLive() && in.deletion != cover {
-		beaten = true
 	}
 
 	live := old.liveness
@@ -107,6 +114,16 @@ func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64)
 		live = in.liveness
 	} else if in.liveness.Timestamp != commitlog.NoTimestamp && in.liveness != live {
 		beaten = true
+	}
+
+	active = cover
+	if deletion, shadowable := strongestOf(old, in); shadowable && live.Timestamp > deletion.Timestamp {
+		beaten = beaten || !in.deletion.IsLive()
+	} else if supersedes(deletion, cover) {
+		m.deletion, m.shadowable, active = deletion, shadowable, deletion
+		beaten = beaten || !in.deletion.IsLive() && in.deletion != deletion
+	} else {
+		beaten = beaten || !in.deletion.IsLive() && in.deletion != cover
 	}
 	if live.Timestamp > active.Timestamp {
 		m.liveness = live
@@ -135,9 +152,14 @@ func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64)
 			a, b = a[1:], b[1:]
 		default:
 			c, written = &a[0], &b[0]
-			if order := cellCompare(written, c); order < 0 {
+			switch order := cellCompare(written, c); {
+			case order < 0:
 				beaten = true
-			} else if order > 0 && !foreseen(written, c, now) {
+			case order > 0 && foreseen(written, c, now):
+				m.foreseen = *c
+				m.foreseen.kind = cellForeseen
+				c = &m.foreseen
+			case order > 0:
 				c = written
 			}
 			a, b = a[1:], b[1:]
@@ -154,7 +176,7 @@ func (m *row) merge(t *table, old, in *row, cover commitlog.Deletion, now int64)
 			m.cells = append(m.cells, *c)
 		}
 	}
-	return beaten
+	return active, beaten
 }
 
 // mergeCounter merges two cells of a counter. What was written at deleted or before is deleted, and left out first. A
@@ -241,10 +263,10 @@ func (t *table) orderPaths(a, b *cell) int {
 }
 
 // foreseen reports whether tombstone c is the expiry of cell d, which is alive, come early: from a node that has
-// compacted what we have not yet seen expire. It is then left to the tick, so that all that expires in a row at one
-// second goes at once and makes one event. The same tombstone also comes of a deletion in the second of the write that
+// compacted what we have not yet seen expire. The cell is then left to the tick, so that all that expires in a row at one
+// second goes at once and makes one event, and is the tombstone to whatever else is written. The same tombstone also comes of a deletion in the second of the write that
 // has the write's very time stamp; that one takes effect at once. The two are told apart by the time: a deletion comes
 // soon after the write, an expiry late in the cell's life.
 func foreseen(c, d *cell, now int64) bool {
-	return d.kind == cellExpiring && c.isExpiryOf(d) && now >= d.local-int64(d.ttl)/2
+	return d.expiring() && c.isExpiryOf(d) && bytes.Equal(c.path, d.path) && now >= d.local-int64(d.ttl)/2
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,6 +22,16 @@ const (
 	outcomeUnknown = "unknown"
 )
 
+// Why a transaction was aborted, as a label.
+const (
+	causeInterrupted = "interrupted" // by the group, or by the end
+	causeEncode      = "encode"      // events could not be encoded
+	causeWrite       = "write"       // events could not be written
+	causeFold        = "fold"        // the fold cannot go on
+	causeRefused     = "refused"     // the brokers did not take the positions
+	causeNothing     = "nothing"     // nothing was folded
+)
+
 // Why something is in the dead-letter topic, as a label.
 const (
 	deadFormat = "format" // the raw value cannot be decoded
@@ -30,26 +41,32 @@ const (
 
 // metrics are those of a worker.
 type metrics struct {
-	records      prometheus.Counter
-	folded       *prometheus.CounterVec // by result
-	events       *prometheus.CounterVec // by table, op
-	left         prometheus.Counter
-	deadLetters  *prometheus.CounterVec // by reason
-	transactions *prometheus.CounterVec // by outcome
-	replayed     prometheus.Counter
-	commits      prometheus.Histogram
-	failing      prometheus.Gauge
-	lag          *prometheus.GaugeVec // by partition
-	ticks        prometheus.Counter
-	watermark    prometheus.Gauge
-	silent       prometheus.Gauge
-	late         prometheus.Counter
+	records          prometheus.Counter
+	folded           *prometheus.CounterVec // by result
+	events           *prometheus.CounterVec // by table, op
+	left             prometheus.Counter
+	deadLetters      *prometheus.CounterVec // by reason
+	parked           *prometheus.CounterVec // by table
+	released         *prometheus.CounterVec // by table
+	transactions     *prometheus.CounterVec // by outcome
+	replayed         prometheus.Counter
+	commits          prometheus.Histogram
+	failing          prometheus.Gauge
+	aborts           *prometheus.CounterVec // by cause
+	parkedPartitions *prometheus.GaugeVec   // by table
+	ticks            prometheus.Counter
+	watermark        prometheus.Gauge
+	silent           prometheus.Gauge
+	late             prometheus.Counter
 
-	stores storeCollector
+	stores      storeCollector
+	progress    progressCollector
+	checkpoints checkpointMetrics
+	standby     standbyMetrics
 }
 
 func newMetrics() *metrics {
-	return &metrics{
+	m := &metrics{
 		records: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cassdelta_dedup_records_total",
 			Help: "Raw records folded in committed transactions.",
@@ -70,6 +87,18 @@ func newMetrics() *metrics {
 			Name: "cassdelta_dedup_dead_letters_total",
 			Help: "Raw records put into the dead-letter topic, by reason: their format, the fold refuses the record, or an event of it cannot be encoded.",
 		}, []string{"reason"}),
+		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cassdelta_dedup_parked_events_total",
+			Help: "Events put into the parked topic, because those of their table cannot be written.",
+		}, []string{"table"}),
+		released: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cassdelta_dedup_released_events_total",
+			Help: "Parked events that were written to their clean topics later. They are among the events then.",
+		}, []string{"table"}),
+		parkedPartitions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "cassdelta_dedup_parked_partitions",
+			Help: "Raw partitions of this worker in which a table is parked.",
+		}, []string{"table"}),
 		transactions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cassdelta_dedup_transactions_total",
 			Help: "Kafka transactions by outcome. Unknown: an error hid it, and the group's positions told.",
@@ -87,10 +116,10 @@ func newMetrics() *metrics {
 			Name: "cassdelta_dedup_failing_sessions",
 			Help: "Sessions whose last attempt at a transaction failed. They try again; the log says why.",
 		}),
-		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "cassdelta_dedup_lag_records",
-			Help: "Raw records behind the committed position, by raw partition, as of its last fetch.",
-		}, []string{"partition"}),
+		aborts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cassdelta_dedup_aborts_total",
+			Help: "Aborted transactions by cause: interrupted by the group or the end; events that could not be encoded, or written; the fold cannot go on; positions that the brokers refused; nothing was folded.",
+		}, []string{"cause"}),
 		ticks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cassdelta_dedup_ticks_total",
 			Help: "Ticks written to the raw topic.",
@@ -107,16 +136,21 @@ func newMetrics() *metrics {
 			Name: "cassdelta_dedup_late_cells_total",
 			Help: "Cells and livenesses that were past their expiry when they came.",
 		}),
-		stores: storeCollector{open: map[int32]*state.Store{}},
+		stores:      storeCollector{open: map[int32]*state.Store{}},
+		checkpoints: newCheckpointMetrics(),
+		standby:     newStandbyMetrics(),
 	}
+	m.progress = progressCollector{stores: &m.stores, now: time.Now, open: map[int32]partitionProgress{}}
+	return m
 }
 
 // collectors are all there is to register.
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{
-		m.records, m.folded, m.events, m.left, m.deadLetters, m.transactions, m.replayed, m.commits, m.failing, m.lag, &m.stores,
+	return append(append(m.checkpoints.collectors(), m.standby.collectors()...),
+		m.records, m.folded, m.events, m.left, m.deadLetters, m.transactions, m.replayed, m.commits, m.failing, m.aborts, &m.stores, &m.progress,
+		m.parked, m.released, m.parkedPartitions,
 		m.ticks, m.watermark, m.silent, m.late,
-	}
+	)
 }
 
 // register registers the metrics; the function it returns takes them back.
@@ -159,8 +193,17 @@ func (m *metrics) publishFold(before, after *Stats) {
 
 // storeCollector reads the metrics of the open stores when it is asked for them.
 type storeCollector struct {
-	mu   sync.Mutex
-	open map[int32]*state.Store
+	mu     sync.Mutex
+	open   map[int32]*state.Store
+	rows   *state.RowCache // of all of them
+	blocks *state.Cache
+}
+
+// share says which caches the stores have; nil once they are closed.
+func (c *storeCollector) share(rows *state.RowCache, blocks *state.Cache) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rows, c.blocks = rows, blocks
 }
 
 func (c *storeCollector) add(partition int32, s *state.Store) {
@@ -187,6 +230,10 @@ var (
 	descDisk       = prometheus.NewDesc("cassdelta_dedup_state_disk_bytes", "Size of the files of a raw partition's state.", partitionLabel, nil)
 	descMemory     = prometheus.NewDesc("cassdelta_dedup_state_memtable_bytes", "Memory of a raw partition's state that is not on disk yet.", partitionLabel, nil)
 	descDebt       = prometheus.NewDesc("cassdelta_dedup_state_compaction_debt_bytes", "Estimate of the bytes that Pebble has to compact; it falls unless the disk is too slow.", partitionLabel, nil)
+	descReads      = prometheus.NewDesc("cassdelta_dedup_state_reads_total", "Reads of a raw partition's state, since it was opened, by what answered them: the transaction, the row cache, or Pebble.", []string{"partition", "from"}, nil)
+	descCached     = prometheus.NewDesc("cassdelta_dedup_cache_bytes", "Memory in use by a cache: of rows, or of Pebble's blocks.", []string{"cache"}, nil)
+	descEvicted    = prometheus.NewDesc("cassdelta_dedup_row_cache_evictions_total", "Rows that left the row cache to make room for others.", nil, nil)
+	descBlocks     = prometheus.NewDesc("cassdelta_dedup_block_cache_reads_total", "Reads of Pebble's blocks, by whether its cache had them.", []string{"result"}, nil)
 	descStalls     = prometheus.NewDesc("cassdelta_dedup_state_stalls_total", "How often a commit had to wait for the disk, since the state was opened.", partitionLabel, nil)
 )
 
@@ -195,6 +242,10 @@ func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descMemory
 	ch <- descDebt
 	ch <- descStalls
+	ch <- descReads
+	ch <- descCached
+	ch <- descEvicted
+	ch <- descBlocks
 }
 
 func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
@@ -206,5 +257,19 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descMemory, prometheus.GaugeValue, float64(m.MemTableBytes), label)
 		ch <- prometheus.MustNewConstMetric(descDebt, prometheus.GaugeValue, float64(m.CompactionDebt), label)
 		ch <- prometheus.MustNewConstMetric(descStalls, prometheus.CounterValue, float64(m.Stalls), label)
+		ch <- prometheus.MustNewConstMetric(descReads, prometheus.CounterValue, float64(m.GetsFromTxn), label, "transaction")
+		ch <- prometheus.MustNewConstMetric(descReads, prometheus.CounterValue, float64(m.GetsFromCache), label, "row_cache")
+		ch <- prometheus.MustNewConstMetric(descReads, prometheus.CounterValue, float64(m.Gets), label, "pebble")
+	}
+	if c.rows != nil {
+		m := c.rows.Metrics()
+		ch <- prometheus.MustNewConstMetric(descCached, prometheus.GaugeValue, float64(m.Used), "rows")
+		ch <- prometheus.MustNewConstMetric(descEvicted, prometheus.CounterValue, float64(m.Evicted))
+	}
+	if c.blocks != nil {
+		m := c.blocks.Metrics()
+		ch <- prometheus.MustNewConstMetric(descCached, prometheus.GaugeValue, float64(m.Bytes), "blocks")
+		ch <- prometheus.MustNewConstMetric(descBlocks, prometheus.CounterValue, float64(m.Hits), "hit")
+		ch <- prometheus.MustNewConstMetric(descBlocks, prometheus.CounterValue, float64(m.Misses), "miss")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"cassdelta/internal/rawtopic"
 	"cassdelta/schema"
 )
 
@@ -11,8 +12,9 @@ import (
 // and the state is the same whatever they are, so they can be changed at any time.
 type TableOptions struct {
 	Emit Emit `yaml:"emit"`
-	// Expiry says whether expiries are emitted: the events with ReasonTTL. Nil is true. Where it is false a reader learns
-	// from the next event of the row alone, or not at all, that something of it has expired.
+	// Expiry says whether expiries are emitted: the events with ReasonTTL that time alone made. Nil is true. Where it is false a
+	// reader learns from the next event of the row alone, or not at all, that something of it has expired. What a write does that
+	// comes after its own expiry is emitted in any case: it takes values from the row that were not to expire then, or at all.
 	Expiry *bool `yaml:"expiry"`
 }
 
@@ -38,7 +40,7 @@ func (e *Emit) UnmarshalText(text []byte) error {
 // leaves reports whether an event is left out. Where Emit leaves one out the image after it is the one before it, so the
 // chain of the events that are emitted has no gap; without expiries it has.
 func (o *TableOptions) leaves(e *Event) bool {
-	return o.Expiry != nil && !*o.Expiry && e.Reason == ReasonTTL || o.Emit == EmitChanges && e.rewrite()
+	return o.Expiry != nil && !*o.Expiry && e.Reason == ReasonTTL && e.Origin == (rawtopic.Origin{}) || o.Emit == EmitChanges && e.rewrite()
 }
 
 // rewrite reports whether the images are there and the same: what changed are write times, times to live, or the

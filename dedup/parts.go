@@ -134,7 +134,7 @@ func (f *Fold) applyWhole(last *rawtopic.Part, a *assembly) error {
 		}
 	}
 	err := f.applyData(f.parts.record.Data)
-	if err != errFull {
+	if err != errFull && err != errPause {
 		f.parts = parts{}
 	}
 	return err

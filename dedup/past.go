@@ -15,13 +15,13 @@ import (
 // This file keeps what is known of the past of tables: whether it is complete, when they were truncated, when they were
 // dropped. It is stored as a meta value of the table, "past/" and its id:
 //
-//	format     1 byte: 1
+//	format     1 byte: 2; 1 has no times of hosts
 //	flags      1 byte: 0x01 created, 0x02 missing, 0x04 a time at which it was dropped follows
 //	dropped    varint, microseconds
 //	epoch      uvarint, the number of truncations
 //	times      uvarint number, and for each of the last truncations, oldest first: varint, microseconds
 //	hosts      uvarint number, and for each: 16 bytes host; uvarint, the truncation that it has passed; varints, segment
-//	           and offset of where
+//	           and offset of where; varint, microseconds, when it did by its own clock
 //
 // The hosts that have sent anything to the partition are the meta value "hosts": the format, and 16 bytes for each, in
 // the order in which they came.
@@ -37,9 +37,14 @@ import (
 //
 //   - what a node wrote to its log up to its last truncation is gone;
 //   - what a node that has passed the epoch wrote behind it counts;
-//   - a node that was seen before the epoch and has not passed it still tells of before: nothing counts. Once time is past
-//     the epoch and the spread, it does not pass it any more (it was down, its log has a gap), and is as
-//   - a node that was first seen after the epoch: what has a write time after the epoch counts.
+//   - a node that was seen before the epoch, or whose agent has read the table's creation, and that has not passed the epoch
+//     still tells of before: nothing counts. Once time is past the epoch and the spread, it does not pass it any more (it was
+//     down, its log has a gap): what has a write time after the epoch counts;
+//   - so it is of a node whose last truncation is nearer in time to the latest one than to the one that it was taken for: a statement
+//     may have failed on it, and what it has told is the second try. That is not taken for the latest one at once, since the clocks
+//     of nodes may be further apart than truncations in quick succession, and to be wrong there would be a truncation too many;
+//   - of any other node, which was first seen after the epoch, what has a write time after the epoch and the spread: it may have been
+//     there, and have its own truncation still to tell. What is in a segment of after the epoch and the spread counts all the same.
 //
 // # Drop
 //
@@ -48,10 +53,11 @@ import (
 // Then the drop is the epoch before which nothing counts.
 
 const (
-	pastFormat  = 1
-	pastCreated = 0x01
-	pastMissing = 0x02
-	pastDropped = 0x04
+	pastFormat        = 2
+	pastFormatUntimed = 1
+	pastCreated       = 0x01
+	pastMissing       = 0x02
+	pastDropped       = 0x04
 
 	metaHosts = "hosts"
 )
@@ -78,12 +84,15 @@ type past struct {
 	hosts []passage
 }
 
-// passage is where a node is among a table's truncations. There is one for each node that was seen before the last of them.
+// passage is where a node is among a table's truncations. There is one for each node that was seen before the last of them, or
+// has read the table's creation.
 type passage struct {
 	host schema.UUID
-	// epoch is the last truncation that it has passed, 0 if there is none; position is that of its last one in its log.
+	// epoch is the last truncation that it has passed, 0 if there is none; position is that of its last one in its log, and time
+	// when that was by its own clock, noTime if that is not known.
 	epoch    uint64
 	position commitlog.Position
+	time     int64
 }
 
 // complete reports whether all that was ever written to the table is known.
@@ -116,27 +125,55 @@ type verdict uint8
 
 const (
 	counts     verdict = iota
-	countsNew          // what was written after the latest truncation
+	countsNew          // what was written after a time
 	countsNone         // it is of before a truncation
 )
 
-// judge says what counts of an update that was read there, at a watermark.
-func (p *past) judge(o *rawtopic.Origin, watermark int64) verdict {
+// judge says what counts of an update that was read there, at a watermark; of one that countsNew, what was written after the time
+// from.
+func (p *past) judge(o *rawtopic.Origin, watermark int64) (v verdict, from int64) {
 	if p.epoch == 0 {
-		return counts
+		return counts, noTime
 	}
 	h := p.passage(o.Host)
 	switch {
+	case h == nil && o.Position.Segment > (p.latest()+truncateSpread)/1000:
+		// The numbers of a node's segments begin at the millisecond in which it was started, so this one was after the truncation. If
+		// the node was there before, its own is in an older segment. Source: CommitLogSegment.idBase.
+		return counts, noTime
 	case h == nil:
-		return countsNew
+		return countsNew, p.latest() + truncateSpread
 	case h.epoch > 0 && o.Position.Compare(h.position) <= 0:
-		return countsNone
+		return countsNone, noTime
 	case h.epoch == p.epoch:
-		return counts
-	case watermark < p.latest()+truncateSpread:
-		return countsNone
+		return counts, noTime
+	case watermark < p.latest()+truncateSpread && !p.doubtful(h):
+		return countsNone, noTime
 	}
-	return countsNew
+	return countsNew, p.latest()
+}
+
+// doubtful reports whether the last truncation that h has passed is nearer in time to the latest of all than to the one that it was
+// taken for, or another since.
+func (p *past) doubtful(h *passage) bool {
+	first := p.epoch - uint64(len(p.times)) + 1
+	if h.time == noTime || h.epoch < first {
+		return false
+	}
+	latest := distance(h.time, p.times[len(p.times)-1])
+	for _, t := range p.times[h.epoch-first : len(p.times)-1] {
+		if distance(h.time, t) <= latest {
+			return false
+		}
+	}
+	return true
+}
+
+func distance(a, b int64) uint64 {
+	if a < b {
+		return uint64(b) - uint64(a)
+	}
+	return uint64(a) - uint64(b)
 }
 
 // pass finds the truncation that is the next one of a host, at a time. It returns 0 if that is none that is known; begins
@@ -169,19 +206,29 @@ func (p *past) begin(time int64, hosts []schema.UUID) {
 	}
 	for _, host := range hosts {
 		if p.passage(host) == nil {
-			p.hosts = append(p.hosts, passage{host: host})
+			p.hosts = append(p.hosts, passage{host: host, time: noTime})
 		}
 	}
 }
 
-// passed takes note that a host has passed a truncation there.
-func (p *past) passed(o *rawtopic.Origin, epoch uint64) {
+// expect takes note that a host was there when the table was created, so that it passes all truncations. It reports whether
+// that is new, and makes a difference.
+func (p *past) expect(host schema.UUID) bool {
+	if p.epoch == 0 || p.passage(host) != nil {
+		return false
+	}
+	p.hosts = append(p.hosts, passage{host: host, time: noTime})
+	return true
+}
+
+// passed takes note that a host has passed a truncation there, at a time.
+func (p *past) passed(o *rawtopic.Origin, epoch uint64, time int64) {
 	h := p.passage(o.Host)
 	if h == nil {
 		p.hosts = append(p.hosts, passage{host: o.Host})
 		h = &p.hosts[len(p.hosts)-1]
 	}
-	h.epoch, h.position = epoch, o.Position
+	h.epoch, h.position, h.time = epoch, o.Position, time
 }
 
 func appendPast(dst []byte, p *past) []byte {
@@ -211,6 +258,7 @@ func appendPast(dst []byte, p *past) []byte {
 		dst = binary.AppendUvarint(dst, h.epoch)
 		dst = binary.AppendVarint(dst, h.position.Segment)
 		dst = binary.AppendVarint(dst, h.position.Offset)
+		dst = binary.AppendVarint(dst, h.time)
 	}
 	return dst
 }
@@ -218,7 +266,12 @@ func appendPast(dst []byte, p *past) []byte {
 func decodePast(value []byte) (*past, error) {
 	p := &past{dropped: noTime}
 	in := decoder{b: value}
-	in.format(pastFormat)
+	timed := len(value) == 0 || value[0] != pastFormatUntimed
+	if timed {
+		in.format(pastFormat)
+	} else {
+		in.format(pastFormatUntimed)
+	}
 	flags := in.byte("flags")
 	if flags&^(pastCreated|pastMissing|pastDropped) != 0 {
 		in.fail(fmt.Sprintf("flags: found %#02x", flags))
@@ -239,6 +292,9 @@ func decodePast(value []byte) (*past, error) {
 		copy(h.host[:], in.bytes(uint64(len(h.host)), "host"))
 		h.epoch = in.uvarint("passed")
 		h.position = commitlog.Position{Segment: in.varint("segment"), Offset: in.varint("offset")}
+		if h.time = noTime; timed {
+			h.time = in.varint("passed at")
+		}
 		if h.epoch > p.epoch {
 			in.fail(fmt.Sprintf("host %v has passed truncation %d of %d", h.host, h.epoch, p.epoch))
 		}

@@ -37,7 +37,11 @@ type resumption struct {
 	// group is C; hasGroup is false if the group has committed nothing.
 	group    committed
 	hasGroup bool
-	log      bounds
+	// epochs are those from the state's on.
+	epochs epochs
+	log    bounds
+	// withoutState allows to begin at the start of a log whose first records have expired.
+	withoutState bool
 }
 
 // plan says how to bring the state to the group's position: the records of [from, to) are folded without emitting, and then
@@ -52,16 +56,16 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 	switch {
 	case !r.hasGroup && r.hasState:
 		return refuse("the state in %s is at %v and the group has no committed position: its offsets were deleted or have expired, or this is another group; "+
-			"use the group that the state belongs to; %s", r.directory, s, startOver)
+			"recover them with cassdelta recover-offsets, or use the group that the state belongs to; %s", r.directory, s, startOver)
+	case !r.hasGroup && r.log.start > 0 && !r.withoutState:
+		return refuse("there is no state in %s, the group has no committed position, and the log begins at %d only: what was before is not known, so rows would be reported as not "+
+			"complete, and events may have been written by another group; restore a checkpoint, or give --without-state to begin here all the same", r.directory, r.log.start)
 	case !r.hasGroup:
-		start := committed{Position: state.Position{Offset: r.log.start}, epoch: -1, fold: FoldVersion, topic: r.topic.ID}
+		start := committed{Position: state.Position{Offset: r.log.start}, epoch: -1, topic: r.topic.ID, epochs: r.epochs.text()}
 		return start.Position, start, nil
 	case !c.topic.IsZero() && c.topic != r.topic.ID:
 		return refuse("the group's position %v is one in a topic of this name with the id %v, and the topic now has the id %v: it was deleted and made again; %s",
 			c, c.topic, r.topic.ID, startOver)
-	case c.Done > 0 && c.fold != FoldVersion:
-		return refuse("the group's position %v is within a record whose first events were made by fold version %d, and this program has version %d; "+
-			"run the former version until it is past that record", c, c.fold, FoldVersion)
 	case c.Offset > r.log.end || c.Done > 0 && c.Offset == r.log.end:
 		return refuse("the group's position %v is past the end of the log, %d: the log was cut, or the topic was made again; %s", c, r.log.end, startOver)
 	case c.Offset < r.log.start:
@@ -73,10 +77,13 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 			r.directory, s, c)
 	case r.hasState && s != c.Position && s.Offset < r.log.start:
 		return refuse("the state in %s is at %v, the group at %v, and the log begins at %d only: the records between cannot be folded again; "+
-			"restore a later copy of that directory if there is one; %s", r.directory, s, c, r.log.start, startOver)
+			"there is no checkpoint between; restore a later copy of that directory if there is one; %s", r.directory, s, c, r.log.start, startOver)
 	case !r.hasState && c.Offset > 0 && r.log.start > 0:
-		return refuse("there is no state in %s, the group is at %v, and the log begins at %d only: the state cannot be built again; "+
+		return refuse("there is no state in %s, and no checkpoint of it, the group is at %v, and the log begins at %d only: the state cannot be built again; "+
 			"restore that directory, or run this where it is; %s", r.directory, c, r.log.start, startOver)
+	}
+	if err := r.epochs.foldable(); err != nil {
+		return refuse("the state in %s is at %v, the group at %v: %v", r.directory, s, c, err)
 	}
 	return s, c, nil
 }

@@ -11,8 +11,8 @@ import (
 
 func TestCommittedIsReadBack(t *testing.T) {
 	for _, c := range []committed{
-		{Position: state.Position{Offset: 7}, epoch: 3, fold: 1, topic: schema.UUID{0xab, 15: 1}},
-		{Position: state.Position{Offset: 1 << 60, Done: 1 << 40}, epoch: -1, fold: 9},
+		{Position: state.Position{Offset: 7}, epoch: 3, topic: schema.UUID{0xab, 15: 1}, epochs: "1@0;fold=1;retention=5,2@7;fold=2;retention=6"},
+		{Position: state.Position{Offset: 1 << 60, Done: 1 << 40}, epoch: -1, lettered: true},
 	} {
 		got, err := parseCommitted(c.Offset, c.epoch, c.metadata())
 		if err != nil || got != c {
@@ -27,20 +27,20 @@ func TestCommittedIsReadBack(t *testing.T) {
 func TestCommittedOfOthersIsRefused(t *testing.T) {
 	topic := strings.Repeat("0", 32)
 	for _, metadata := range []string{
-		"a-0-member", "cassdelta/2 done=1 fold=1 topic=" + topic, "cassdelta/1", "cassdelta/1 done=1 fold=1",
-		"cassdelta/1 done=-1 fold=1 topic=" + topic, "cassdelta/1 done=x fold=1 topic=" + topic,
-		"cassdelta/1 done=1 fold=99999999999 topic=" + topic, "cassdelta/1 done=1 fold=1 topic=00", " ",
+		"a-0-member", "cassdelta/2 done=1 topic=" + topic, "cassdelta/1", "cassdelta/1 done=1",
+		"cassdelta/1 done=-1 topic=" + topic, "cassdelta/1 done=x topic=" + topic,
+		"cassdelta/1 done=1 epochs=1@0;fold=99999999999;retention=1 topic=" + topic, "cassdelta/1 done=1 topic=00", " ",
 	} {
-		if got, err := parseCommitted(1, 0, metadata); err == nil || !strings.Contains(err.Error(), "group of its own") {
+		if got, err := parseCommitted(1, 0, metadata); err == nil || !strings.Contains(err.Error(), "a group of its own") {
 			t.Errorf("%q: found %+v, error %v", metadata, got, err)
 		}
 	}
 }
 
 func FuzzParseCommitted(f *testing.F) {
-	f.Add(int64(5), committed{Position: state.Position{Offset: 5, Done: 2}, fold: 1}.metadata())
+	f.Add(int64(5), committed{Position: state.Position{Offset: 5, Done: 2}, epochs: firstEpoch.text()}.metadata())
 	f.Add(int64(0), "")
-	f.Add(int64(-1), "cassdelta/1 done= fold= topic=")
+	f.Add(int64(-1), "cassdelta/1 done= epochs= topic=")
 	f.Fuzz(func(t *testing.T, offset int64, metadata string) {
 		c, err := parseCommitted(offset, 1, metadata)
 		if err != nil || metadata == "" {
@@ -57,8 +57,9 @@ func TestPlan(t *testing.T) {
 	topic := RawTopic{Name: "raw", ID: schema.UUID{1}, Partitions: 4}
 	at := func(offset, done int64) state.Position { return state.Position{Offset: offset, Done: done} }
 	group := func(offset, done int64) committed {
-		return committed{Position: at(offset, done), epoch: 2, fold: FoldVersion, topic: topic.ID}
+		return committed{Position: at(offset, done), epoch: 2, topic: topic.ID, epochs: firstEpoch.text()}
 	}
+	another := epoch{number: 1, settings: Settings{Fold: FoldVersion + 1}}.text()
 	of := func(c committed, change func(*committed)) committed { change(&c); return c }
 	for _, test := range []struct {
 		name     string
@@ -67,12 +68,13 @@ func TestPlan(t *testing.T) {
 		hasGroup bool
 		group    committed
 		log      bounds
+		without  bool
 		from, to state.Position
 		refused  string
 	}{
 		{name: "all is new", log: bounds{0, 10}},
-		{name: "all is new, the log has begun to expire", log: bounds{4, 10}, from: at(4, 0), to: at(4, 0)},
-		{name: "all is new, the log is empty", log: bounds{7, 7}, from: at(7, 0), to: at(7, 0)},
+		{name: "all is new, the log has begun to expire", without: true, log: bounds{4, 10}, from: at(4, 0), to: at(4, 0)},
+		{name: "all is new, the log is empty", without: true, log: bounds{7, 7}, from: at(7, 0), to: at(7, 0)},
 		{name: "the state is at the position", hasState: true, state: at(5, 2), hasGroup: true, group: group(5, 2), log: bounds{0, 10}, from: at(5, 2), to: at(5, 2)},
 		{name: "the state is at the position, which is the end", hasState: true, state: at(10, 0), hasGroup: true, group: group(10, 0), log: bounds{0, 10}, from: at(10, 0), to: at(10, 0)},
 		{name: "the state is at the position, which is the start", hasState: true, state: at(5, 0), hasGroup: true, group: group(5, 0), log: bounds{5, 10}, from: at(5, 0), to: at(5, 0)},
@@ -81,6 +83,7 @@ func TestPlan(t *testing.T) {
 		{name: "the state is lost", hasGroup: true, group: group(5, 2), log: bounds{0, 10}, to: at(5, 2)},
 		{name: "the position was set to the start by a tool", hasGroup: true, group: committed{epoch: -1}, log: bounds{0, 10}},
 
+		{name: "all is new, the log has begun to expire, and it was not told", log: bounds{4, 10}, refused: "--without-state"},
 		{name: "the group lost its position", hasState: true, state: at(3, 0), log: bounds{0, 10}, refused: "no committed position"},
 		{name: "the state is ahead", hasState: true, state: at(5, 0), hasGroup: true, group: group(4, 9), log: bounds{0, 10}, refused: "ahead of the group's position 4+9"},
 		{name: "the state is ahead within a record", hasState: true, state: at(4, 10), hasGroup: true, group: group(4, 9), log: bounds{0, 10}, refused: "ahead of the group's position 4+9"},
@@ -91,10 +94,13 @@ func TestPlan(t *testing.T) {
 		{name: "the log was cut", hasState: true, state: at(5, 0), hasGroup: true, group: group(5, 0), log: bounds{0, 4}, refused: "past the end of the log, 4"},
 		{name: "the record was cut of which events are out", hasState: true, state: at(5, 1), hasGroup: true, group: group(5, 1), log: bounds{0, 5}, refused: "past the end of the log, 5"},
 		{name: "the topic was made again", hasGroup: true, group: of(group(5, 0), func(c *committed) { c.topic = schema.UUID{2} }), log: bounds{0, 10}, refused: "deleted and made again"},
-		{name: "another fold made some events of the record", hasGroup: true, group: of(group(5, 1), func(c *committed) { c.fold++ }), log: bounds{0, 10}, refused: "run the former version"},
-		{name: "another fold made all events of the record", hasGroup: true, group: of(group(5, 0), func(c *committed) { c.fold++ }), log: bounds{0, 10}, to: at(5, 0)},
+		{name: "another fold made the events", hasGroup: true, group: of(group(5, 1), func(c *committed) { c.epochs = another }), log: bounds{0, 10}, refused: "run the program that has that version"},
+		{name: "another fold is next", hasState: true, state: at(5, 0), hasGroup: true, group: of(group(5, 0), func(c *committed) { c.epochs = another }), log: bounds{0, 10}, refused: "run the program that has that version"},
 	} {
-		r := resumption{topic: topic, partition: 3, directory: "state/raw/3", state: test.state, hasState: test.hasState, group: test.group, hasGroup: test.hasGroup, log: test.log}
+		r := resumption{topic: topic, partition: 3, directory: "state/raw/3", state: test.state, hasState: test.hasState, group: test.group, hasGroup: test.hasGroup, log: test.log, withoutState: test.without}
+		if r.epochs = r.group.knownEpochs(); len(r.epochs) == 0 {
+			r.epochs = epochs{firstEpoch}
+		}
 		from, to, err := r.plan()
 		if test.refused != "" {
 			var position *PositionError

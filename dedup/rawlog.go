@@ -129,7 +129,7 @@ func firstInit(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, topic RawTop
 	}
 	for p := range topic.Partitions {
 		if bounds[p].end == 0 {
-			return nil, fmt.Errorf("%w: partition %d is empty", errNotBegun, p)
+			return nil, notBegun(ctx, opts, topic, bounds, p)
 		}
 	}
 	for p := range topic.Partitions {
@@ -138,6 +138,22 @@ func firstInit(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, topic RawTop
 		}
 	}
 	return nil, nil
+}
+
+// notBegun is the error about a topic of which a partition is empty: it is waited for, unless partitions were added to it.
+func notBegun(ctx context.Context, opts []kgo.Opt, topic RawTopic, bounds map[int32]bounds, empty int32) error {
+	if b := bounds[0]; b.start == 0 && b.end > 0 {
+		init, err := readInit(ctx, opts, topic.Name, 0)
+		if err != nil {
+			return err
+		}
+		if init.Partitions != topic.Partitions {
+			return &rawtopic.TopicError{Topic: topic.Name, Partition: empty, Reason: fmt.Sprintf(
+				"it is empty, and the topic was begun with %d partitions and now has %d: rows would be in other partitions than their past; "+
+					"partitions cannot be added to a raw topic: start over with another that has as many as are needed", init.Partitions, topic.Partitions)}
+		}
+	}
+	return fmt.Errorf("%w: partition %d is empty", errNotBegun, empty)
 }
 
 func readInit(ctx context.Context, opts []kgo.Opt, topic string, partition int32) (*rawtopic.Init, error) {

@@ -155,7 +155,7 @@ func foldRecorded(t *testing.T, rec *recording.Recording, parsed *schema.CQLSche
 				if err := decoder.Decode(nodes[n][next[n]], &record); err != nil {
 					t.Fatal(err)
 				}
-				if _, _, err := h.fold.Apply(h.tx, h.offset, &record, 0, math.MaxInt64, emit); err != nil {
+				if _, _, err := applyUnpaused(h.fold, h.tx, h.offset, &record, 0, math.MaxInt64, emit); err != nil {
 					t.Fatal(err)
 				}
 				h.offset++

@@ -45,11 +45,21 @@ func (f *Fold) removal(o *rawtopic.Origin, table schema.UUID, time int64, reason
 		return err
 	}
 	epoch, begins := p.pass(o.Host, time)
-	if begins {
+	ends := false // of a drop, also if it is taken for what another node has told of as a truncation
+	if reason == ReasonDrop && !begins {
+		t, err := f.table(table)
+		if err != nil {
+			return err
+		}
+		ends = t != nil && t.schema.AlteredAt <= time
+	}
+	if begins || ends {
 		f.work.origin = *o
 		if err := f.removeRows(table, time, reason); err != nil {
 			return err
 		}
+	}
+	if begins {
 		p.begin(time, f.hosts)
 		epoch = p.epoch
 	}
@@ -58,7 +68,7 @@ func (f *Fold) removal(o *rawtopic.Origin, table schema.UUID, time int64, reason
 			epoch = h.epoch
 		}
 	}
-	p.passed(o, epoch)
+	p.passed(o, epoch, time)
 	if reason == ReasonDrop {
 		p.dropped = max(p.dropped, time)
 	}
@@ -90,6 +100,9 @@ func (f *Fold) removeRows(id schema.UUID, timestamp int64, reason Reason) error 
 				return err
 			}
 			f.cursor.key = append(f.cursor.key[:0], b.key(i)...)
+			if err := f.lookedAt(); err != nil {
+				return err
+			}
 		}
 		w.from = append(append(w.from[:0], f.cursor.key...), 0)
 	}
@@ -185,7 +198,7 @@ func (f *Fold) supersede(old, by *name) error {
 	if at, ok := by.table.Time(); ok {
 		born = at
 	}
-	if p.dropped == noTime {
+	if p.dropped == noTime || old.alteredAt > p.dropped { // of a table that was dropped before and given its id again there are rows
 		f.work.origin = rawtopic.Origin{}
 		if err := f.removeRows(old.table, born, ReasonDrop); err != nil {
 			return err
@@ -258,7 +271,7 @@ func rowAfter(r *commitlog.Row, time int64) (after commitlog.Row, ok bool) {
 		after.Liveness = noLiveness.Liveness
 	}
 	if after.Deletion.Timestamp <= time {
-		after.Deletion = commitlog.LiveDeletion
+		after.Deletion, after.Shadowable = commitlog.LiveDeletion, false
 	}
 	for i := range r.Cells {
 		if r.Cells[i].Timestamp > time {

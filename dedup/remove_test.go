@@ -22,6 +22,8 @@ type removals struct {
 	tables map[string]*schema.Table
 	names  []string
 	logs   [3][]logged
+	// captured says that the agents have read the creation of all tables.
+	captured bool
 }
 
 // logged is a place in a node's log.
@@ -38,7 +40,7 @@ func newRemovals(t testing.TB, seed uint64, statements int) *removals {
 	r := rand.New(rand.NewPCG(seed, 1))
 	w := &removals{
 		mutations: &mutations{r: r, keys: 2, times: 12, values: 3, ranges: seed%3 != 0, elements: true, partitions: true},
-		now:       worldEpoch + 100, tables: map[string]*schema.Table{}, names: []string{"elements", "single"},
+		now:       worldEpoch + 100, captured: seed%2 == 0, tables: map[string]*schema.Table{}, names: []string{"elements", "single"},
 	}
 	for _, t := range newWorld(t).tables {
 		if slices.Contains(w.names, t.definitions[0].Name) {
@@ -119,7 +121,7 @@ func (w *removals) finish(host int) {
 			if !announced[l.table.ID] {
 				announced[l.table.ID] = true
 				definition := schemaRecord(l.table)
-				definition.Schema.Host = id
+				definition.Schema.Host, definition.Schema.Created = id, w.captured
 				finished = append(finished, logged{l.at, l.table, definition})
 			}
 		}
@@ -219,7 +221,7 @@ func (w *removals) stored(t *testing.T, h *harness) map[string]string {
 }
 
 // TestRemovals folds the logs of three nodes with truncations, drops and tables created again, as they may arrive: the rows
-// in the end are those that the nodes have, and every row that went was told of.
+// in the end are those that the nodes have, and every row that went was told of, as the model says.
 func TestRemovals(t *testing.T) {
 	runs := 400
 	if testing.Short() {
@@ -232,6 +234,7 @@ func TestRemovals(t *testing.T) {
 		rows += len(expected)
 		for range 3 {
 			h := newHarness(t)
+			h.model = foldmodel.New()
 			h.apply(initRecord())
 			chain := map[string]string{}
 			for _, rec := range w.arrive() {
@@ -245,6 +248,9 @@ func TestRemovals(t *testing.T) {
 					// A row of which nothing is known any more may be told to be deleted once again.
 					maps.DeleteFunc(chain, func(_, image string) bool { return image == "none" })
 				}
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
 			}
 			found := w.stored(t, h)
 			if !maps.Equal(found, expected) {
@@ -294,6 +300,27 @@ func TestRemovalsInPieces(t *testing.T) {
 	}
 }
 
+// TestShadowableBeforeTruncation: of a row whose shadowable deletion is of before a truncation the rest counts.
+func TestShadowableBeforeTruncation(t *testing.T) {
+	h := newHarness(t)
+	table := mustTable(t, "t", "k int partition_key", "c int clustering", "v int regular")
+	h.apply(initRecord())
+	h.apply(schemaRecord(table))
+	h.apply(&rawtopic.Record{Kind: rawtopic.KindTruncate, Truncate: &rawtopic.Truncate{
+		Origin: rawtopic.Origin{Host: schema.UUID{1}, Position: commitlog.Position{Segment: 1, Offset: 1}}, Table: table.ID, Timestamp: 1000 * microseconds,
+	}})
+	row := newRow(intValue(1))
+	row.Deletion, row.Shadowable = commitlog.Deletion{Timestamp: 5, LocalTime: 5}, true
+	rowBuilder{table, &row}.cell("v", 2000*microseconds, intValue(7))
+	d := newData(table, intValue(1))
+	d.Origin = rawtopic.Origin{Host: schema.UUID{2}, Position: commitlog.Position{Segment: 1, Offset: 1}}
+	d.Rows = []commitlog.Row{row}
+	h.apply(dataRecord(d))
+	if events, want := h.take(), []string{"c t k=1 c=1 none -> {v:7} @2000000000"}; !slices.Equal(events, want) {
+		t.Errorf("found the events %q, expected %q", events, want)
+	}
+}
+
 // TestPastEncoding: what is stored is read again, and nothing else is.
 func TestPastEncoding(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -306,10 +333,13 @@ func TestPastEncoding(t *testing.T) {
 			p.begin(r.Int64(), []schema.UUID{{byte(r.IntN(4))}})
 			if r.IntN(2) == 0 {
 				o := rawtopic.Origin{Host: schema.UUID{byte(r.IntN(6))}, Position: commitlog.Position{Segment: r.Int64(), Offset: r.Int64()}}
-				p.passed(&o, p.epoch-uint64(r.IntN(int(p.epoch))))
+				p.passed(&o, p.epoch-uint64(r.IntN(int(p.epoch))), r.Int64())
 			}
 		}
 		value := appendPast(nil, p)
+		if value[0] != pastFormat {
+			t.Fatalf("%x has another format than %d", value, pastFormat)
+		}
 		again, err := decodePast(value)
 		if err != nil {
 			t.Fatal(err)
@@ -325,5 +355,25 @@ func TestPastEncoding(t *testing.T) {
 		if _, err := decodePast(append(bytes.Clone(value), 0)); err == nil {
 			t.Fatalf("%x with a byte more is read", value)
 		}
+	}
+}
+
+// TestPastOfFormat1: what was stored before there were times of hosts is read as it was.
+func TestPastOfFormat1(t *testing.T) {
+	var host, other schema.UUID
+	host[0], other[0] = 1, 2
+	stored := "0101" + "02" + "02d00fa01f" + "02" + "01" + strings.Repeat("00", 15) + "01" + "0214" + "02" + strings.Repeat("00", 15) + "00" + "0000"
+	p, err := decodePast(unhex(t, stored))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expected := &past{created: true, dropped: noTime, epoch: 2, times: []int64{1000, 2000}, hosts: []passage{
+		{host: host, epoch: 1, position: commitlog.Position{Segment: 1, Offset: 10}, time: noTime}, {host: other, time: noTime},
+	}}
+	if fmt.Sprintf("%+v", p) != fmt.Sprintf("%+v", expected) {
+		t.Errorf("found %+v, expected %+v", p, expected)
+	}
+	if v, _ := p.judge(&rawtopic.Origin{Host: host, Position: commitlog.Position{Segment: 1, Offset: 11}}, 0); v != countsNone {
+		t.Errorf("an update of the host that is behind is judged %d", v)
 	}
 }

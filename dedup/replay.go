@@ -29,24 +29,36 @@ type opening struct {
 // the partition to this session, so that no one else moves the position.
 func (s *session) openTask(ctx context.Context, partition int32) (*task, error) {
 	w := s.w
-	release, err := w.leases.acquire(ctx, partition)
+	giveBack, err := w.leases.acquire(ctx, partition)
 	if err != nil {
 		return nil, err
 	}
-	dir := w.stores.FS.PathJoin(w.cfg.StateDirectory, path.Join(w.topic.Name, strconv.Itoa(int(partition))))
+	w.metrics.standby.forget(partition)
+	dir := w.directory(partition)
+	if err := s.prepare(ctx, partition, dir); err != nil {
+		giveBack()
+		return nil, err
+	}
 	store, err := state.Open(dir, state.Identity{
-		Topic: w.topic.Name, TopicID: w.topic.ID, Partition: partition, Partitions: w.topic.Partitions, FoldVersion: FoldVersion,
+		Topic: w.topic.Name, TopicID: w.topic.ID, Partition: partition, Partitions: w.topic.Partitions,
 	}, w.stores)
 	if err != nil {
-		release()
+		giveBack()
 		return nil, &stopError{err}
 	}
-	w.metrics.stores.add(partition, store)
-	t := newTask(w, partition, store, release, &s.pool)
+	t := newTask(w, partition, store, giveBack, &s.pool)
+	if err := w.crash(afterOpen); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
 	if err := s.resume(ctx, t, dir); err != nil {
 		return nil, errors.Join(err, t.close())
 	}
 	return t, nil
+}
+
+// directory is where the state of a partition is.
+func (w *Worker) directory(partition int32) string {
+	return w.stores.FS.PathJoin(w.cfg.StateDirectory, path.Join(w.topic.Name, strconv.Itoa(int(partition))))
 }
 
 func (s *session) resume(ctx context.Context, t *task, dir string) error {
@@ -59,19 +71,36 @@ func (s *session) resume(ctx context.Context, t *task, dir string) error {
 	if err != nil {
 		return err
 	}
-	r := resumption{topic: w.topic, partition: t.partition, directory: dir, log: bounds[t.partition]}
+	r := resumption{topic: w.topic, partition: t.partition, directory: dir, log: bounds[t.partition], withoutState: w.cfg.WithoutState}
 	r.group, r.hasGroup = positions[t.partition]
 	r.state, r.hasState = t.store.Position()
+	if r.epochs, err = t.epochsOf(&r); err != nil {
+		return &stopError{err}
+	}
 	from, to, err := r.plan()
 	if err != nil {
 		return &stopError{err}
 	}
+	t.startIn(r.epochs, to)
+	w.metrics.stores.add(t.partition, t.store)
+	t.end = r.log.end
+	w.metrics.progress.set(t.partition, partitionProgress{committed: to.Offset, end: t.end})
 	if from != to.Position {
-		if err := t.replay(ctx, from, to); err != nil {
+		// One after the other, so that the first ones go on soon.
+		if err := w.replays.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		err := t.replay(ctx, from, to)
+		w.replays.Release(1)
+		if err != nil {
 			return err
 		}
 	}
 	t.committed, t.done, t.read = to, to.Done, to.Offset
+	t.ended()
+	w.checkpoints.add(t.partition, t.store)
+	t.parked = to.parkedTables()
+	t.showParked(t.parked)
 	return nil
 }
 
@@ -86,8 +115,9 @@ func (t *task) replay(ctx context.Context, from state.Position, to committed) er
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	t.committed = committed{Position: from, epoch: -1, fold: to.fold, topic: to.topic}
+	t.committed = committed{Position: from, epoch: -1, topic: to.topic, epochs: to.epochs}
 	t.done, t.read = from.Done, from.Offset
+	said := started
 	for t.committed.Position != to.Position {
 		fetches := cl.PollRecords(ctx, maxPoll)
 		if ctx.Err() != nil {
@@ -104,6 +134,11 @@ func (t *task) replay(ctx context.Context, from state.Position, to committed) er
 		if err := t.replayTaken(ctx, to); err != nil {
 			return err
 		}
+		if time.Since(said) >= progressEvery {
+			said = time.Now()
+			t.log.Info("still bringing the state to the group's position", zap.Stringer("state", t.committed), zap.Stringer("group", to),
+				zap.Int64("records per second", perSecond(t.committed.Offset-from.Offset, started)))
+		}
 	}
 	// What was read beyond the position is read again from there.
 	clear(t.records)
@@ -118,13 +153,16 @@ func (t *task) replayTaken(ctx context.Context, to committed) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		t.begin(ctx, nil)
-		err := t.advance(allowance{events: int64(t.w.cfg.MaxEventsPerTxn), bytes: maxTxnBytes, deadline: time.Now().Add(foldTimeout), until: &to.Position})
+		err := t.begin(ctx, nil)
 		if err != nil {
 			return err
 		}
-		at := committed{Position: t.at(), epoch: t.epoch(), fold: to.fold, topic: to.topic}
-		if t.waiting() > 0 && at == t.committed {
+		err = t.advance(allowance{events: int64(t.w.cfg.MaxEventsPerTxn), bytes: maxTxnBytes, deadline: time.Now().Add(foldTimeout), until: &to.Position})
+		if err != nil {
+			return err
+		}
+		at := committed{Position: t.at(), epoch: t.epoch(), topic: to.topic, epochs: to.epochs}
+		if t.waiting() > 0 && at == t.committed && !t.moved {
 			// No record begins at the position: it was set by hand, to a place between two records.
 			at.Position = to.Position
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // This file forgets. What is dead (tombstones, deletions, what has expired) is kept for the merge with what comes late, for
-// as long as Cassandra would keep it and for 30 days at least; after that it reads as absent, whether or not its bytes are
+// as long as Cassandra would keep it and as long as the settings say at least; after that it reads as absent, whether or not its bytes are
 // still there. What reads as absent stays absent, so it makes no difference to any event when the bytes go: that is when
 // the value is written again, and for what nobody writes any more when a purge timer fires.
 //
@@ -17,8 +17,6 @@ import (
 // of a partition, a range tombstone), and one that comes to nothing is dropped.
 
 const (
-	// leastRetention is in seconds.
-	leastRetention = 30 * 24 * 3600
 	// purgeSlot is what the seconds of purge timers are rounded up to, so that a row that is deleted again and again moves
 	// its timer seldom.
 	purgeSlot = 3600
@@ -29,7 +27,9 @@ const (
 )
 
 // retention is how long the dead of a table are kept, in seconds.
-func (t *table) retention() int64 { return max(int64(t.schema.GCGraceSeconds), leastRetention) }
+func (t *table) retention() int64 { return t.retentionOf(t.least) }
+
+func (t *table) retentionOf(least int64) int64 { return max(int64(t.schema.GCGraceSeconds), least) }
 
 // horizon is the second up to which the dead of a table read as absent when it is the second now. It never goes back, also
 // if gc grace is raised.
@@ -46,7 +46,7 @@ func (w *work) absent(d commitlog.Deletion) bool { return !d.IsLive() && d.Local
 // purge removes what died at or before the horizon. Of what has expired the death is the expiry.
 func (r *row) purge(horizon int64) {
 	if !r.deletion.IsLive() && r.deletion.LocalTime <= horizon {
-		r.deletion = commitlog.LiveDeletion
+		r.delete(commitlog.LiveDeletion)
 	}
 	if r.liveness.expired && r.liveness.ExpiresAt <= horizon {
 		r.liveness = noLiveness
@@ -251,10 +251,32 @@ func (f *Fold) purgeHeader() error {
 	return f.call.tx.Set(w.key1, appendHeader(nil, &h))
 }
 
-// unseen reports whether the deletion of a row of which nothing was seen is to be told: not if a deletion that was known
-// covers it, nor if it is so old that it reads as absent, since nobody could say whether it was told before.
-func (w *work) unseen(d, known commitlog.Deletion) bool {
-	return d.Timestamp > known.Timestamp && !w.absent(d)
+// raiseRetention remembers, before all tables are kept for so long at least, up to when their dead read as absent by then.
+func (f *Fold) raiseRetention(least int64) error {
+	if least <= f.settings.Retention {
+		return nil
+	}
+	var ids []schema.UUID
+	from, to := state.SpaceSpan(nil, nil, f.group, state.SpaceJoined)
+	err := f.call.tx.Scan(from, to, func(key, _ []byte) (bool, error) {
+		place, err := state.SplitKey(key)
+		ids = append(ids, place.Table)
+		return true, err
+	})
+	for _, id := range ids {
+		if err != nil {
+			return err
+		}
+		var t *table
+		if t, err = f.table(id); err != nil {
+			return err
+		}
+		if now := t.horizon(f.now()); t.retentionOf(least) > t.retention() && now != t.purged {
+			t.purged = now
+			err = f.storeTable(t)
+		}
+	}
+	return err
 }
 
 // raised remembers up to when the dead of a table read as absent before its retention was raised.

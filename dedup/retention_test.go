@@ -14,6 +14,63 @@ import (
 	"cassdelta/state"
 )
 
+const leastRetention = 30 * 24 * 3600
+
+// rowsOf makes records of single rows of a table whose key is an int.
+func rowsOf(table *schema.Table) func(k int, build func(rowBuilder)) *rawtopic.Record {
+	return func(k int, build func(rowBuilder)) *rawtopic.Record {
+		d := newData(table, intValue(k))
+		row := newRow()
+		build(rowBuilder{table, &row})
+		d.Rows = []commitlog.Row{row}
+		return dataRecord(d)
+	}
+}
+
+// TestEpochsOfRetention: what was absent stays absent when the retention is raised, and more is absent when it is lowered.
+func TestEpochsOfRetention(t *testing.T) {
+	table := mustTable(t, "t", "k int partition_key", "v int regular")
+	h := newHarness(t)
+	h.apply(initRecord())
+	h.apply(schemaRecord(table))
+	row := rowsOf(table)
+	enter := func(retention int64) {
+		if err := h.fold.Enter(h.tx, Settings{Fold: FoldVersion, Retention: retention}); err != nil {
+			t.Fatal(err)
+		}
+		h.commit(state.Position{Offset: h.offset})
+		h.fold = NewFold(0)
+		h.fold.Use(Settings{Fold: FoldVersion, Retention: retention})
+	}
+	late := func(expected ...int) {
+		t.Helper()
+		h.take()
+		var found []int
+		for k := range 3 {
+			h.apply(row(k, func(b rowBuilder) { b.cell("v", 40, intValue(k)) }))
+			if len(h.take()) > 0 {
+				found = append(found, k)
+			}
+		}
+		if !slices.Equal(found, expected) {
+			t.Errorf("late writes show in the rows %v, expected %v", found, expected)
+		}
+	}
+	for k, local := range []int64{100, 200, 300} {
+		h.apply(row(k, func(b rowBuilder) { b.row.Deletion = commitlog.Deletion{Timestamp: 50, LocalTime: local} }))
+	}
+	h.apply(tickRecord(100 + leastRetention))
+	enter(2 * leastRetention)
+	h.apply(tickRecord(200 + leastRetention))
+	late(0) // and is written with that
+	enter(leastRetention)
+	late(1)
+	enter(leastRetention - 100)
+	late(2)
+	enter(2 * leastRetention)
+	late()
+}
+
 // agingRun is a run whose ticks come to all the times at which something of it expires or is forgotten: expiries, deletions
 // (mutations.local) and the retention after both. In some runs gc grace is raised, and lowered, on the way.
 func (w *world) agingRun(r *rand.Rand) []*rawtopic.Record {
@@ -277,7 +334,9 @@ func TestPurgesAreBounded(t *testing.T) {
 	}
 }
 
-func bareTable(s *schema.Table) *table { return &table{schema: s, purged: math.MinInt64} }
+func bareTable(s *schema.Table) *table {
+	return &table{schema: s, purged: math.MinInt64, least: leastRetention}
+}
 
 func TestPurgeAt(t *testing.T) {
 	table := bareTable(mustTable(t, "t", "k int partition_key"))
@@ -303,13 +362,7 @@ func TestRaisedGrace(t *testing.T) {
 	h := newHarness(t)
 	h.apply(initRecord())
 	h.apply(schemaRecord(table))
-	row := func(k int, build func(rowBuilder)) *rawtopic.Record {
-		d := newData(table, intValue(k))
-		row := newRow()
-		build(rowBuilder{table, &row})
-		d.Rows = []commitlog.Row{row}
-		return dataRecord(d)
-	}
+	row := rowsOf(table)
 	for k, local := range []int64{100, 200} {
 		h.apply(row(k, func(b rowBuilder) { b.row.Deletion = commitlog.Deletion{Timestamp: 50, LocalTime: local} }))
 	}

@@ -18,6 +18,9 @@ const (
 	cellExpiring
 	// cellExpired has outlived its TTL, and has lost its value. It still takes part in the merge as what it was.
 	cellExpired
+	// cellForeseen is alive as an expiring one, and takes part in the merge as the tombstone that its expiry makes of it, since
+	// that has been seen: see foreseen.
+	cellForeseen
 )
 
 // cell is one cell of a row.
@@ -39,7 +42,18 @@ type cell struct {
 	path []byte
 }
 
-func (c *cell) alive() bool { return c.kind == cellLive || c.kind == cellExpiring }
+func (c *cell) alive() bool { return c.kind == cellLive || c.expiring() }
+
+// expiring reports whether a cell is alive and has a TTL.
+func (c *cell) expiring() bool { return c.kind == cellExpiring || c.kind == cellForeseen }
+
+// settled is what a cell takes part in the merge as: one whose expiry was foreseen as the tombstone.
+func (c *cell) settled() cell {
+	if c.kind != cellForeseen {
+		return *c
+	}
+	return cell{id: c.id, kind: cellTombstone, timestamp: c.timestamp, local: c.local - int64(c.ttl), path: c.path}
+}
 
 // liveness is the primary key liveness of a row.
 type liveness struct {
@@ -68,6 +82,14 @@ type row struct {
 	clustering [][]byte
 	liveness   liveness
 	deletion   commitlog.Deletion
+	// shadowable marks deletion as void once there is a liveness that is newer.
+	shadowable bool
+	// told is set once readers know that the row does not exist: the last event of it was a Delete, or there was none and the past of
+	// its table is complete. The next event that is none takes it back.
+	told bool
+	// presumed is set with told while all there is to it is that the past of the table is complete: there was no event, and no deletion
+	// by the row's key.
+	presumed bool
 	// multi is set if there may be something of multi-cell columns: it spares other rows a look.
 	multi bool
 	// elements are the deletions of elements that supersede all other deletions of the row, by id.
@@ -75,6 +97,8 @@ type row struct {
 	// merged holds the contexts that the merge of counters made. Cells point into it.
 	merged  []byte
 	counter cell // the last of them
+	// foreseen is the last cell that a merge made one whose expiry is foreseen.
+	foreseen cell
 	// cells are in the order of table.order, each once: by id, and those of a multi-cell column by path.
 	cells []cell
 }
@@ -83,20 +107,31 @@ type row struct {
 func (r *row) reset() {
 	r.clustering = r.clustering[:0]
 	r.liveness = noLiveness
-	r.deletion = commitlog.LiveDeletion
-	r.multi = false
+	r.delete(commitlog.LiveDeletion)
+	r.told, r.presumed, r.multi = false, false, false
 	r.elements = r.elements[:0]
 	r.cells = r.cells[:0]
 	r.merged = reuse(r.merged)
 }
 
+// unseen makes r the row of a table of which nothing was seen.
+func (r *row) unseen(t *table) {
+	r.reset()
+	r.told = t.past.complete()
+	r.presumed = r.told
+}
+
 // copyFrom makes r the same as s. The values are shared.
 func (r *row) copyFrom(s *row) {
 	r.clustering = append(r.clustering[:0], s.clustering...)
-	r.liveness, r.deletion, r.multi = s.liveness, s.deletion, s.multi
+	r.liveness, r.deletion, r.shadowable, r.multi = s.liveness, s.deletion, s.shadowable, s.multi
+	r.told, r.presumed = s.told, s.presumed
 	r.elements = append(r.elements[:0], s.elements...)
 	r.cells = append(r.cells[:0], s.cells...)
 }
+
+// delete makes d the deletion of r, which nothing makes void.
+func (r *row) delete(d commitlog.Deletion) { r.deletion, r.shadowable = d, false }
 
 // noExpiry is the expiry of what never expires.
 const noExpiry = math.MaxInt64
@@ -108,7 +143,7 @@ func (r *row) expiry() int64 {
 		first = r.liveness.ExpiresAt
 	}
 	for i := range r.cells {
-		if c := &r.cells[i]; c.kind == cellExpiring {
+		if c := &r.cells[i]; c.expiring() {
 			first = min(first, c.local)
 		}
 	}
@@ -121,7 +156,11 @@ func (r *row) expire(now int64) {
 		r.liveness.expired = true
 	}
 	for i := range r.cells {
-		if c := &r.cells[i]; c.kind == cellExpiring && c.local <= now {
+		switch c := &r.cells[i]; {
+		case !c.expiring() || c.local > now:
+		case c.kind == cellForeseen:
+			*c = c.settled()
+		default:
 			c.kind, c.value = cellExpired, nil
 		}
 	}

@@ -19,6 +19,8 @@ import (
 func randomRow(r *rand.Rand, columns int) *row {
 	var x row
 	x.reset()
+	x.told = r.IntN(2) == 0
+	x.presumed = x.told && r.IntN(2) == 0
 	times := []int64{0, 1, -1, 1_700_000_000_000_000, 1_700_000_000_000_001, 1_700_000_000_999_999, math.MaxInt64, math.MinInt64 + 1}
 	seconds := []int64{0, -5, 1_700_000_000, 1_700_000_100, commitlog.NoDeletionTime, commitlog.InvalidDeletionTime}
 	at := func() int64 { return times[r.IntN(len(times))] }
@@ -35,15 +37,18 @@ func randomRow(r *rand.Rand, columns int) *row {
 	}
 	if r.IntN(3) == 0 {
 		x.deletion = commitlog.Deletion{Timestamp: at(), LocalTime: when()}
+		x.shadowable = r.IntN(2) == 0
 	}
 	for id := uint32(0); r.IntN(4) > 0; id++ {
 		if id += uint32(r.IntN(3)); r.IntN(20) == 0 {
 			id += uint32(r.IntN(1000))
 		}
-		c := cell{id: id, kind: cellKind(r.IntN(4)), timestamp: at(), local: commitlog.NoDeletionTime}
+		c := cell{id: id, kind: cellKind(r.IntN(5)), timestamp: at(), local: commitlog.NoDeletionTime}
 		switch c.kind {
 		case cellTombstone:
 			c.local = when()
+		case cellForeseen:
+			c.ttl, c.local = ttl(), when()
 		case cellExpiring, cellExpired:
 			if c.ttl, c.local = ttl(), when(); r.IntN(2) == 0 && x.liveness.TTL != 0 {
 				c.ttl, c.local = x.liveness.TTL, x.liveness.ExpiresAt
@@ -93,8 +98,15 @@ func TestRowEncoding(t *testing.T) {
 		if len(x.elements) == 0 {
 			x.elements, decoded.elements = nil, nil
 		}
-		// Rows without elements are what they were before there was format 2.
-		if (value[0] == rowFormatElements) != x.multi || value[0] > rowFormatElements {
+		// Rows without elements are what they were before there was format 2, and those that are not presumed to be gone before there was 3.
+		format := byte(rowFormat)
+		if x.multi {
+			format = rowFormatElements
+		}
+		if x.presumed {
+			format += rowFormatPresumed
+		}
+		if value[0] != format {
 			t.Fatalf("seed %d, row %d: %+v has the format %d", seed, i, x, value[0])
 		}
 		if !reflect.DeepEqual(x, &decoded) {
@@ -123,16 +135,21 @@ func TestRowSize(t *testing.T) {
 	}
 }
 
-// TestRowsOfFormat1: what was stored before there were elements is read as it was.
+// TestRowsOfFormat1: what was stored before there were elements, and before it was kept whether readers were told that a row is
+// gone, is read as it was: nothing of it is to be told again.
 func TestRowsOfFormat1(t *testing.T) {
 	for _, c := range []struct{ value, want string }{
 		{"0100", "{}"},
 		// A liveness at 1000, a deletion at 990 by the clock's second 5, and of column 0 a cell, of column 3 a tombstone at 1001.
 		{"0119d00f130a00017625020a", "{liveness 1000, deletion 990 5, 0: live 1000 76, 3: tombstone 1001 5}"},
+		{"0148d00f0a", "{deletion 1000 5 shadowable}"},
 	} {
 		var r row
 		if err := decodeRow(unhex(t, c.value), 0, &r); err != nil {
 			t.Fatalf("%s: %v", c.value, err)
+		}
+		if !r.told {
+			t.Errorf("%s is of a row of which something was not told", c.value)
 		}
 		if found := rowText(&r); found != c.want {
 			t.Errorf("%s is %s, expected %s", c.value, found, c.want)
@@ -159,6 +176,9 @@ func rowText(r *row) string {
 	}
 	if !r.deletion.IsLive() {
 		parts = append(parts, fmt.Sprint("deletion ", r.deletion.Timestamp, " ", r.deletion.LocalTime))
+		if r.shadowable {
+			parts[len(parts)-1] += " shadowable"
+		}
 	}
 	for _, c := range r.cells {
 		if c.alive() {
@@ -300,6 +320,32 @@ func TestMergeLaws(t *testing.T) {
 		if !same(merge(merge(a, b), b), merge(a, b)) {
 			t.Fatalf("seed %d, case %d: %+v merged twice into %+v is not the same", seed, i, b, a)
 		}
+	}
+}
+
+// TestRowLostWithVoidDeletion: of what is lost, the time is that of the deletion that took it, not of one in the same record
+// that is void.
+func TestRowLostWithVoidDeletion(t *testing.T) {
+	h := newHarness(t)
+	table := mustTable(t, "t", "k int partition_key", "c int clustering", "v int regular")
+	h.apply(initRecord())
+	h.apply(schemaRecord(table))
+	row := newRow(intValue(1))
+	row.Liveness.Timestamp = 30
+	rowBuilder{table, &row}.cell("v", 5, intValue(7))
+	d := newData(table, intValue(1))
+	d.Rows = []commitlog.Row{row}
+	h.apply(dataRecord(d))
+	h.take()
+
+	row = newRow(intValue(1))
+	row.Deletion, row.Shadowable = commitlog.Deletion{Timestamp: 20, LocalTime: 1}, true
+	d = newData(table, intValue(1))
+	d.Deletion = commitlog.Deletion{Timestamp: 10, LocalTime: 1}
+	d.Rows = []commitlog.Row{row}
+	h.apply(dataRecord(d))
+	if events := h.take(); len(events) != 1 || events[0] != "u t k=1 c=1 {v:7} -> {} @10" {
+		t.Errorf("found %q", events)
 	}
 }
 

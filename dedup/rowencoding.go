@@ -10,9 +10,11 @@ import (
 
 // This file is the encoding of rows. The value of a row or a static row is
 //
-//	format      1 byte: 1, or 2 if something of a multi-cell column is in the row
+//	format      1 byte: 1, or 2 if something of a multi-cell column is in the row; 3 and 4 are 1 and 2 of a row that is
+//	            presumed not to exist: no event of it has told so, it is that the past of its table is complete (without 0x80 only)
 //	flags       1 byte: 0x01 there is a liveness, 0x02 it has a TTL, 0x04 it is expired (with 0x02 only),
-//	            0x08 there is a deletion, 0x10 there are cells; in format 2 also 0x20 there are deletions of elements
+//	            0x08 there is a deletion, 0x10 there are cells, 0x40 the deletion is shadowable (with 0x08 only), 0x80
+//	            readers were not told that the row does not exist; in format 2 also 0x20 there are deletions of elements
 //	clustering  for each clustering column: uvarint, 0 for null, otherwise length + 1; the bytes. A static row, and a row
 //	            of a table without clustering, have none.
 //
@@ -29,25 +31,28 @@ import (
 //	              local      varint, the local deletion time minus the second of base
 //	cells       to the end of the value, by column id, in format 1 each once:
 //	              head       uvarint: bits 0 and 1 the kind (0 live, 1 tombstone, 2 expiring, 3 expired), bit 2 it has a time
-//	                         stamp of its own, bit 3 its span is the liveness's, and above them the column id minus that
+//	                         stamp of its own, bit 3 its span is the liveness's (of kind 1: its expiry is foreseen), and above them the column id minus that
 //	                         of the cell before, minus 1 (the first cell: the column id). In format 2 bit 4 says that it
 //	                         has a path, and above it is the column id minus that of the cell before: a multi-cell
 //	                         column's cells follow one another in the order of their paths
 //	              timestamp  with bit 2: varint, minus base
 //	              local      of a tombstone: varint, the local deletion time minus the second of base
-//	              span       of an expiring or expired cell without bit 3
+//	              span       of an expiring or expired cell without bit 3, and of one whose expiry is foreseen
 //	              path       with bit 4: uvarint length, bytes
-//	              value      of a live or expiring cell: uvarint length, bytes
+//	              value      of a live or expiring cell, and of one whose expiry is foreseen: uvarint length, bytes
 //
 // A span is a time to live: varint, the second of expiry minus the TTL minus the second of base; uvarint, the TTL in
 // seconds. The second of base is base / 1,000,000, rounded down. A varint is zigzag encoded, as in package
 // encoding/binary; differences wrap around at 64 bits.
 //
-// The first byte names the format, so that a later version of the fold can tell its values from these.
+// The first byte names the format, so that a later version of the fold can tell its values from these. Flag 0x80 came later
+// than the others. It is the exception that is marked, so a row that was stored before there was the flag reads as one of which all
+// was told, as it was taken for then: what was told of it is not told again.
 
 const (
 	rowFormat         = 1
 	rowFormatElements = 2
+	rowFormatPresumed = 2 // more
 )
 
 const (
@@ -57,12 +62,15 @@ const (
 	rowDeletion
 	rowCells
 	rowElements
+	rowShadowable
+	rowUntold
 )
 
 const (
 	cellKindMask = 0x03
 	cellOwnTime  = 0x04
 	cellSameSpan = 0x08
+	cellSeen     = 0x08 // of a tombstone
 	cellPath     = 0x10
 	// Above these bits is the column id, in format 1 above the first four.
 	cellIDShift         = 4
@@ -95,6 +103,9 @@ func appendRow(dst []byte, r *row) []byte {
 	}
 	if !r.deletion.IsLive() {
 		flags |= rowDeletion
+		if r.shadowable {
+			flags |= rowShadowable
+		}
 		base = r.deletion.Timestamp
 	}
 	l := &r.liveness
@@ -108,7 +119,14 @@ func appendRow(dst []byte, r *row) []byte {
 			}
 		}
 	}
-	dst = append(dst, format, flags)
+	if !r.told {
+		flags |= rowUntold
+	}
+	if r.presumed {
+		dst = append(dst, format+rowFormatPresumed, flags)
+	} else {
+		dst = append(dst, format, flags)
+	}
 	for _, v := range r.clustering {
 		dst = appendNullable(dst, v)
 	}
@@ -152,6 +170,9 @@ func appendCells(dst []byte, r *row, format byte, base int64) []byte {
 	for i := range r.cells {
 		c := &r.cells[i]
 		head := uint64(c.kind)
+		if c.kind == cellForeseen {
+			head = uint64(cellTombstone) | cellSeen
+		}
 		switch {
 		case format == rowFormatElements:
 			head |= uint64(c.id-last) << cellIDShiftElements
@@ -179,7 +200,7 @@ func appendCells(dst []byte, r *row, format byte, base int64) []byte {
 		switch {
 		case c.kind == cellTombstone:
 			dst = binary.AppendVarint(dst, c.local-baseSecond)
-		case spanned && !same:
+		case spanned && !same, c.kind == cellForeseen:
 			dst = appendSpan(dst, c.local, c.ttl, baseSecond)
 		}
 		if c.path != nil {
@@ -211,12 +232,17 @@ func decodeRow(value []byte, clustering int, r *row) error {
 	r.reset()
 	in := decoder{b: value}
 	format := in.byte("format")
+	if r.presumed = format > rowFormatElements; r.presumed {
+		format -= rowFormatPresumed
+	}
 	if in.err == nil && format != rowFormat && format != rowFormatElements {
 		in.badFormat(format)
 	}
 	r.multi = format == rowFormatElements
 	flags := in.byte("flags")
-	if flags >= rowElements<<1 || flags&rowElements != 0 && format == rowFormat || flags&rowExpiring != 0 && flags&rowLiveness == 0 || flags&rowExpired != 0 && flags&rowExpiring == 0 {
+	r.told = flags&rowUntold == 0
+	if flags&rowElements != 0 && format == rowFormat || flags&rowExpiring != 0 && flags&rowLiveness == 0 || flags&rowExpired != 0 && flags&rowExpiring == 0 ||
+		flags&rowShadowable != 0 && flags&rowDeletion == 0 || flags&rowUntold != 0 && r.presumed {
 		in.fail(fmt.Sprintf("flags: found %#02x, which no row has", flags))
 	}
 	for range clustering {
@@ -246,6 +272,7 @@ func decodeContent(in *decoder, format, flags byte, r *row) {
 			r.deletion.Timestamp += in.varint("deletion")
 		}
 		r.deletion.LocalTime = in.varint("deletion") + baseSecond
+		r.shadowable = flags&rowShadowable != 0
 	}
 	if flags&rowElements != 0 {
 		decodeElements(in, r, base)
@@ -304,6 +331,9 @@ func decodeCells(in *decoder, r *row, format byte, base int64) {
 			c.timestamp += in.varint("cell.timestamp")
 		}
 		switch {
+		case c.kind == cellTombstone && head&cellSeen != 0:
+			c.kind = cellForeseen
+			c.local, c.ttl = in.span(baseSecond)
 		case c.kind == cellTombstone:
 			c.local = in.varint("cell.local") + baseSecond
 		case c.kind == cellLive:

@@ -25,6 +25,7 @@ type session struct {
 	log  *zap.Logger
 	pool slabPool
 
+	ready   bool // whether all partitions were open when it looked last
 	failing bool // whether the last attempt failed
 	aborts  int  // in a row, for no reason that is known
 	backoff backoff
@@ -35,10 +36,17 @@ type session struct {
 	fetch      *kgo.Client
 	tasks      map[int32]*task
 	opening    map[int32]*opening
-	openers    sync.WaitGroup
+	beside     sync.WaitGroup // opens and closes partitions, and reads what is parked
 	produced   func(*kgo.Record, error)
 	produceErr atomic.Pointer[error] // why a record of the transaction was not written
 	assigned   assignment            // that the tasks are of
+	refusals   refusals
+	asked      time.Time // when requests to release parked tables were last looked for
+
+	// Of a transaction, while its records are written.
+	writing     sync.Mutex
+	refusedNow  map[string]error // topics of which records are refused
+	firstParked firstParked
 
 	mu         sync.Mutex
 	dirty      bool               // the assignment changed, or a partition is open
@@ -46,17 +54,35 @@ type session struct {
 	cancelTxn  context.CancelFunc // of the folding of a transaction
 	opened     []*opening
 	groupErr   error // that ends the session
+	closeErr   error // likewise: of partitions that left
 }
 
 func newSession(w *Worker, name string) *session {
-	s := &session{w: w, name: name, log: w.cfg.Log.With(zap.String("session", name))}
-	s.produced = func(r *kgo.Record, err error) {
-		if err != nil {
-			err = fmt.Errorf("topic %s, partition %d: %w", r.Topic, r.Partition, err)
-			s.produceErr.CompareAndSwap(nil, &err)
-		}
+	s := &session{
+		w: w, name: name, log: w.cfg.Log.With(zap.String("session", name)),
+		refusedNow: map[string]error{}, firstParked: firstParked{},
 	}
+	s.refusals.reset()
+	s.produced = s.onProduced
 	return s
+}
+
+// onProduced is called when a record of a transaction is written, or is not.
+func (s *session) onProduced(r *kgo.Record, err error) {
+	if err == nil && r.Topic != s.w.parkedTopic {
+		return
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err == nil {
+		s.firstParked.note(r)
+		return
+	}
+	if staysRefused(err) && r.Topic != s.w.parkedTopic && r.Topic != s.w.cfg.DeadLetterTopic {
+		s.refusedNow[r.Topic] = err
+	}
+	err = fmt.Errorf("topic %s, partition %d: %w", r.Topic, r.Partition, err)
+	s.produceErr.CompareAndSwap(nil, &err)
 }
 
 // run works until ctx ends or something final happens. After any other error it begins anew, from what Kafka and the stores hold.
@@ -93,6 +119,17 @@ func (s *session) failed(err error) {
 	s.log.Warn("a transaction failed; trying again until it succeeds", zap.Error(err))
 }
 
+// setReady tells the worker whether all partitions are open.
+func (s *session) setReady(ready bool) {
+	switch {
+	case ready && !s.ready:
+		s.w.ready.Add(1)
+	case !ready && s.ready:
+		s.w.ready.Add(-1)
+	}
+	s.ready = ready
+}
+
 // recovered notes a success.
 func (s *session) recovered() {
 	s.backoff.reset()
@@ -112,12 +149,13 @@ func (s *session) live(ctx context.Context) (err error) {
 	workCtx, cancel := context.WithCancel(ctx)
 	defer func() {
 		cancel()
-		s.openers.Wait()
+		s.setReady(false)
+		s.beside.Wait()
 		s.fetch.Close()
 		// Without the end of a transaction that is open: its outcome is for the brokers to tell. The next producer of this
 		// name aborts it.
 		s.group.Close()
-		err = errors.Join(err, s.closeTasks())
+		err = errors.Join(err, s.closeErr, s.closeTasks())
 	}()
 	for {
 		if err := s.reconcile(workCtx); err != nil {
@@ -126,13 +164,15 @@ func (s *session) live(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return nil
 		}
+		s.askedToRelease(workCtx)
+		s.takeChunks(ctx)
 		switch {
 		case !s.assigned.valid:
 			waitCtx, cancel := s.waitContext(ctx, idleWait)
 			<-waitCtx.Done()
 			cancel()
-		case s.waiting() == 0:
-			if err := errors.Join(s.poll(ctx, idleWait), s.flush()); err != nil {
+		case s.waiting() == 0 && !s.releasing():
+			if err := errors.Join(s.poll(ctx, idleWait), s.tend()); err != nil {
 				return err
 			}
 		default:
@@ -143,20 +183,20 @@ func (s *session) live(ctx context.Context) (err error) {
 	}
 }
 
-// idleWait is how long a session waits for records, or for the group, before it looks whether stores are to be flushed.
+// idleWait is how long a session waits for records, or for the group, before it looks what is due for the stores.
 const idleWait = time.Second
 
 // connect opens the clients and ends what a predecessor left open.
 func (s *session) connect(ctx context.Context) (err error) {
 	w := s.w
-	s.tasks, s.opening, s.opened, s.groupErr = map[int32]*task{}, map[int32]*opening{}, nil, nil
+	s.tasks, s.opening, s.opened, s.groupErr, s.closeErr = map[int32]*task{}, map[int32]*opening{}, nil, nil, nil
 	s.assigned = assignment{}
 	s.members = membership{topic: w.topic.Name, changed: s.wake}
 	s.fetch, err = kgo.NewClient(fetchOptions(w.cfg.ClientOpts)...)
 	if err != nil {
 		return &stopError{fmt.Errorf("kafka client: %w", err)}
 	}
-	opts := slices.Concat(baseOptions, w.cfg.ClientOpts, s.members.options(), []kgo.Opt{
+	opts := slices.Concat(baseOptions, memberOptions, w.cfg.ClientOpts, s.members.options(), []kgo.Opt{
 		kgo.ConsumerGroup(w.cfg.Group),
 		kgo.ConsumeTopics(w.topic.Name),
 		kgo.InstanceID(s.name),
@@ -167,7 +207,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchMaxBytesFn(w.cfg.Emitter.MaxBatchBytes),
+		kgo.ProducerBatchMaxBytesFn(w.maxBatchBytes),
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		// Never reached: a transaction is smaller. So producing never blocks.
 		kgo.MaxBufferedRecords(4 * (w.cfg.MaxEventsPerTxn + applyLimit)),

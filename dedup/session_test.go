@@ -1,15 +1,20 @@
 package dedup
 
 import (
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // startSession gives a session that is driven by hand, with all partitions open.
-func (w *rig) startSession() *session {
+func (w *rig) startSession() *session { return w.startSessionOn(vfs.NewCrashableMem()) }
+
+func (w *rig) startSessionOn(disk vfs.FS) *session {
 	t := w.t
 	t.Helper()
 	worker, err := NewWorker(WorkerConfig{
@@ -19,7 +24,7 @@ func (w *rig) startSession() *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	worker.stores.FS = vfs.NewCrashableMem()
+	worker.stores.FS = disk
 	worker.newFold = func(p int32) folder { return newCounter(p) }
 	if worker.topic, err = FindRawTopic(w.ctx, w.opts, rawName, worker.cfg.Log); err != nil {
 		t.Fatal(err)
@@ -30,7 +35,7 @@ func (w *rig) startSession() *session {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		s.openers.Wait()
+		s.beside.Wait()
 		s.fetch.Close()
 		s.group.Close()
 		if err := s.closeTasks(); err != nil {
@@ -130,6 +135,42 @@ func TestPartitionThatCameBackIsOpenedAnew(t *testing.T) {
 	w.finished()
 }
 
+// TestPartitionThatLeavesDoesNotHoldUpOthers has a partition that is given away, and a disk that is slow to take what it has in
+// memory.
+func TestPartitionThatLeavesDoesNotHoldUpOthers(t *testing.T) {
+	w := newRig(t)
+	slow, written := make(chan struct{}), make(chan struct{})
+	var leaving atomic.Bool
+	s := w.startSessionOn(errorfs.Wrap(vfs.NewCrashableMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSync && strings.Contains(op.Path, rawName+"/0/") && leaving.CompareAndSwap(true, false) {
+			close(slow)
+			select {
+			case <-written:
+			case <-w.ctx.Done():
+			}
+		}
+		return nil
+	})))
+	w.write(0, 3)
+	w.drainAfter(s, rawParts+1)
+	leaving.Store(true)
+	s.members.mu.Lock()
+	s.members.fresh = map[int32]bool{0: true} // it was given away, and came back
+	s.members.mu.Unlock()
+	if err := s.reconcile(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	<-slow
+	w.write(1, 4)
+	w.drainAfter(s, 1)
+	if at := s.tasks[1].committed.Offset; at != 2 || s.tasks[0] != nil {
+		t.Errorf("partition 1 is at %d, expected 2; partition 0 is open: %v", at, s.tasks[0] != nil)
+	}
+	close(written)
+	w.open(s)
+	w.finished()
+}
+
 // TestGiantRecordDoesNotHoldUpOthers has a record of many transactions in one partition, with much behind it.
 func TestGiantRecordDoesNotHoldUpOthers(t *testing.T) {
 	w := newRig(t)
@@ -147,6 +188,13 @@ func TestGiantRecordDoesNotHoldUpOthers(t *testing.T) {
 	}
 	giant := s.tasks[0]
 	w.write(1, 7)
+	// However long that takes: the giant does not end meanwhile.
+	w.until(w.ctx, "the record of another partition comes", func() bool {
+		if err := s.poll(w.ctx, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		return s.tasks[1].waiting() > 0
+	})
 	for s.tasks[1].committed.Offset < 2 {
 		if err := s.transaction(w.ctx); err != nil {
 			t.Fatal(err)

@@ -3,8 +3,8 @@ package dedup
 // Stats counts what a [Fold] did since it was made. Records that are folded again after a discarded transaction count
 // again.
 type Stats struct {
-	// Creates, Updates and Deletes count events by kind; Unseen counts the deletions of rows never seen among Deletes,
-	// Expired the events of either kind that the end of a TTL made.
+	// Creates, Updates and Deletes count events by kind; Unseen counts among Deletes the deletions of rows that did not exist for all
+	// that was known, but may have been there before the capture, Expired the events of either kind that the end of a TTL made.
 	Creates, Updates, Deletes, Unseen, Expired int64
 
 	// Every data record that was folded is one of these four. Others are among Truncated, Dropped and Unsupported.
@@ -23,8 +23,6 @@ type Stats struct {
 	Truncated, Dropped int64
 	// RepeatedRemovals counts truncations and drops that their host had told before.
 	RepeatedRemovals int64
-	// NeverExisted counts the deletions of rows that never existed, as far as a table's past is complete.
-	NeverExisted int64
 
 	// Late counts cells and livenesses that were past their expiry when they came.
 	Late int64

@@ -15,7 +15,10 @@ func (r *row) take(w *work, written *commitlog.Row, now int64) (dropped, late in
 	r.reset()
 	r.clustering = append(r.clustering, written.Clustering...)
 	r.liveness.Liveness = written.Liveness
-	r.deletion = written.Deletion
+	r.deletion, r.shadowable = written.Deletion, written.Shadowable
+	if r.shadowable && r.liveness.Timestamp > r.deletion.Timestamp {
+		r.delete(commitlog.LiveDeletion) // void in itself: it takes no other deletion with it. Source: BTreeRow.Builder.build
+	}
 	if r.liveness.expiring() && (r.liveness.ExpiresAt <= now || r.liveness.TTL == commitlog.ExpiredLivenessTTL) {
 		r.liveness.expired = true
 		late++
@@ -94,6 +97,11 @@ func (r *row) sort(t *table) {
 func (r *row) within(n int) bool {
 	cells, elements := len(r.cells), len(r.elements)
 	return (cells == 0 || int(r.cells[cells-1].id) < n) && (elements == 0 || int(r.elements[elements-1].id) < n)
+}
+
+// hides reports whether r has cells that are alive, of columns that do not exist for now.
+func (r *row) hides(t *table) bool {
+	return t.drops && slices.ContainsFunc(r.cells, func(c cell) bool { return c.alive() && !t.shows(&c) })
 }
 
 // forget removes what belongs to columns that were dropped after it was written.

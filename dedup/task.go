@@ -16,8 +16,11 @@ import (
 
 // folder is what a task needs of a [Fold].
 type folder interface {
+	Use(Settings)
+	Enter(*state.Txn, Settings) error
+	Copy(value []byte) bool
 	Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done, limit int64, emit func(*Event) error) (emitted int64, finished bool, err error)
-	Reset()
+	Paused() bool
 	Stats() Stats
 }
 
@@ -28,7 +31,7 @@ type task struct {
 	log       *zap.Logger
 	partition int32
 	store     *state.Store
-	release   func() // gives the lease back
+	giveBack  func() // of the lease
 	fold      folder
 	decoder   rawtopic.Decoder
 	record    rawtopic.Record // the decoded records[next], if decoded is set
@@ -56,9 +59,22 @@ type task struct {
 	spent    int64 // events and dead letters
 	counts   txnCounts
 	stats    Stats // of the fold when the transaction began
-	lettered int64 // offset of the raw record that the last dead letter about an event is of
+	lettered int64 // offset of the raw record that the last dead letter is of, -1 if there is none
 	options  optionsOf
 	reported int // how many unsupported tables the log has
+
+	// epochs are those from the one on that the fold is in, as of the transaction under way, and before as of the last; known
+	// are those that the position names. stored is the text of the one in the store.
+	epochs, before, known epochs
+	knownText, stored     string
+
+	// parked are the tables whose events are parked, as of the transaction under way; committed has what they were before.
+	parked   parked
+	refusing map[string]error // topics that take no records
+	shown    parked           // in the metrics
+	release  *release         // nil unless parked tables are tried again
+	request  string           // to release them, the last that was seen
+	moved    bool             // the transaction altered where parked tables begin, or went on within a record, though its position may be the same
 }
 
 // txnCounts are published once the transaction is committed.
@@ -70,25 +86,33 @@ type txnCounts struct {
 	// deadOffset and deadError are of the first of them.
 	deadOffset int64
 	deadError  error
+	// By table, events that were parked and released.
+	parked, released map[string]int64
+	newlyParked      []newlyParked
 }
 
 // opCounts are events by op.
 type opCounts struct{ create, update, delete, read int64 }
 
-func newTask(w *Worker, partition int32, store *state.Store, release func(), pool *slabPool) *task {
+func newTask(w *Worker, partition int32, store *state.Store, giveBack func(), pool *slabPool) *task {
 	t := &task{
 		w: w, log: w.cfg.Log.With(zap.Int32("raw partition", partition)), partition: partition,
-		store: store, release: release, fold: w.newFold(partition), slab: slab{pool: pool}, lettered: -1,
+		store: store, giveBack: giveBack, fold: w.newFold(partition), slab: slab{pool: pool}, lettered: -1,
 		options: optionsOf{byName: w.cfg.Tables},
 		counts:  txnCounts{events: map[*schema.Table]opCounts{}, dead: map[string]int64{}},
 	}
 	t.emit = t.emitEvent
+	t.startIn(epochs{{number: 1, settings: w.settings}}, committed{})
 	return t
 }
 
 // close stores what was committed and gives the partition free.
 func (t *task) close() error {
-	defer t.release()
+	defer t.giveBack()
+	t.stopRelease()
+	t.showParked(nil)
+	t.w.checkpoints.remove(t.partition)
+	t.w.metrics.progress.remove(t.partition)
 	t.w.metrics.stores.remove(t.partition)
 	return t.store.Close()
 }
@@ -102,6 +126,13 @@ func (t *task) at() state.Position {
 		return state.Position{Offset: t.records[t.next-1].Offset + 1}
 	}
 	return t.committed.Position
+}
+
+// position is what the transaction commits.
+func (t *task) position(topic schema.UUID) committed {
+	c := committed{Position: t.at(), epoch: t.epoch(), topic: topic, epochs: t.knownText}
+	c.lettered = c.Done > 0 && t.lettered == c.Offset
+	return c
 }
 
 // epoch is that of the last record before at.
@@ -135,12 +166,17 @@ func (t *task) take(r *kgo.Record) error {
 }
 
 // begin begins a transaction, or a run of a replay if produce is nil.
-func (t *task) begin(ctx context.Context, produce func(*kgo.Record)) {
-	if t.tx == nil {
-		t.tx = t.store.Begin()
-		t.stats = t.fold.Stats()
-	}
+func (t *task) begin(ctx context.Context, produce func(*kgo.Record)) error {
 	t.ctx, t.produce = ctx, produce
+	if t.tx != nil {
+		return nil
+	}
+	t.tx = t.store.Begin()
+	t.stats = t.fold.Stats()
+	if produce == nil {
+		return nil
+	}
+	return t.switchEpoch()
 }
 
 // allowance bounds a call of advance.
@@ -155,15 +191,23 @@ type allowance struct {
 // applyLimit is how many events one call of the fold may make, so that their bytes are looked at now and then.
 const applyLimit = 512
 
+// clockEvery is how many calls of the fold there are between two looks at the clock, which takes as long as a copy does.
+const clockEvery = 16
+
 // advance folds records until none waits or the allowance is spent; some progress it makes in any case.
 func (t *task) advance(a allowance) error {
 	eventsEnd, bytesEnd := t.spent+a.events, t.tx.Bytes()+t.produced+a.bytes
-	for t.waiting() > 0 && t.spent < eventsEnd && t.tx.Bytes()+t.produced < bytesEnd {
+	for n := 0; t.waiting() > 0 && t.spent < eventsEnd && t.tx.Bytes()+t.produced < bytesEnd; n++ {
 		raw := t.records[t.next]
 		limit := min(eventsEnd-t.spent, applyLimit)
 		if a.until != nil {
 			if a.until.Compare(state.Position{Offset: raw.Offset, Done: t.done}) <= 0 {
 				return nil
+			}
+			if t.done == 0 {
+				if err := t.enterDue(raw.Offset); err != nil {
+					return err
+				}
 			}
 			if raw.Offset == a.until.Offset {
 				limit = min(limit, a.until.Done-t.done)
@@ -174,13 +218,16 @@ func (t *task) advance(a allowance) error {
 			return err
 		}
 		if finished && a.until != nil && raw.Offset == a.until.Offset {
+			if t.done == a.until.Done {
+				return nil // a position that was recovered from its last event; folded once more it makes none
+			}
 			return t.diverged(raw, fmt.Sprintf("%d events of it are out, and folding it again made only %d", a.until.Done, t.done))
 		}
 		if finished {
 			t.next, t.done, t.decoded = t.next+1, 0, false
 			t.counts.records++
 		}
-		if !time.Now().Before(a.deadline) {
+		if (n%clockEvery == clockEvery-1 || t.fold.Paused()) && !time.Now().Before(a.deadline) {
 			return nil
 		}
 	}
@@ -190,6 +237,9 @@ func (t *task) advance(a allowance) error {
 // foldOne folds one record, or goes on with it, for at most limit events.
 func (t *task) foldOne(raw *kgo.Record, limit int64) (finished bool, err error) {
 	if !t.decoded {
+		if t.done == 0 && t.fold.Copy(raw.Value) {
+			return true, nil
+		}
 		if err := t.decoder.Decode(raw.Value, &t.record); err != nil {
 			return t.undecodable(raw, err)
 		}
@@ -199,7 +249,9 @@ func (t *task) foldOne(raw *kgo.Record, limit int64) (finished bool, err error) 
 	if err != nil {
 		return t.refused(raw, emitted, err)
 	}
-	if emitted == 0 && !finished {
+	if t.fold.Paused() {
+		t.moved = true
+	} else if emitted == 0 && !finished {
 		return false, t.diverged(raw, fmt.Sprintf("it is not finished after %d events, and makes no more", t.done))
 	}
 	t.done += emitted
@@ -213,7 +265,7 @@ func (t *task) refused(raw *kgo.Record, emitted int64, err error) (finished bool
 	}
 	var refused *RecordError
 	if errors.As(err, &refused) && t.done == 0 && emitted == 0 {
-		return true, t.letter(raw, deadRecord, err)
+		return true, t.putAside(raw, deadRecord, err)
 	}
 	return false, &stopError{fmt.Errorf("raw topic %s, partition %d, offset %d: %w", t.w.topic.Name, t.partition, raw.Offset, err)}
 }
@@ -231,7 +283,16 @@ func (t *task) undecodable(raw *kgo.Record, err error) (finished bool, _ error) 
 		return false, &stopError{fmt.Errorf("raw topic %s, partition %d, offset %d: %w; if agents are newer than this program, update it",
 			t.w.topic.Name, t.partition, raw.Offset, err)}
 	}
-	return true, t.letter(raw, deadFormat, err)
+	return true, t.putAside(raw, deadFormat, err)
+}
+
+// putAside produces the dead letter of a record, unless there is one.
+func (t *task) putAside(raw *kgo.Record, reason string, err error) error {
+	if t.lettered == raw.Offset {
+		return nil
+	}
+	t.lettered = raw.Offset
+	return t.letter(raw, reason, err)
 }
 
 // letter produces a dead letter.
@@ -262,14 +323,38 @@ func (t *task) emitEvent(e *Event) error {
 		t.counts.left++
 		return nil
 	}
+	if len(t.parked) > 0 {
+		table := tableName(e.Table)
+		if _, isParked := t.parked[table]; isParked {
+			return t.park(table, e)
+		}
+	}
+	if err := t.write(e); err != nil {
+		return t.unencodable(e, err)
+	}
+	t.count(e)
+	return nil
+}
+
+// write encodes and produces an event.
+func (t *task) write(e *Event) error {
 	rec, buf := t.slab.next()
 	buf, err := t.w.cfg.Emitter.Encode(t.ctx, e, rec, buf)
 	if err != nil {
-		return t.unencodable(e, err)
+		return err
+	}
+	if len(t.refusing) > 0 {
+		if err := t.refusing[rec.Topic]; err != nil {
+			return &TableError{Table: tableName(e.Table), Err: err}
+		}
 	}
 	t.slab.keep(buf)
 	t.produced += len(buf)
 	t.produce(rec)
+	return nil
+}
+
+func (t *task) count(e *Event) {
 	counts := t.counts.events[e.Table]
 	switch e.Op {
 	case Create:
@@ -282,33 +367,54 @@ func (t *task) emitEvent(e *Event) error {
 		counts.read++
 	}
 	t.counts.events[e.Table] = counts
-	return nil
 }
 
-// unencodable puts the record aside of an event that can never be written; once, if it makes many such.
+// unencodable deals with an event that could not be written.
 func (t *task) unencodable(e *Event, err error) error {
+	var table *TableError
+	switch {
+	case isNever(err):
+		return t.letterOnce(e, err)
+	case errors.As(err, &table):
+		name := tableName(e.Table)
+		if t.emitErr = t.parkTable(name, table.Err); t.emitErr != nil {
+			return t.emitErr
+		}
+		return t.park(name, e)
+	}
+	t.emitErr = &againError{fmt.Errorf("encode events: %w", err)}
+	return t.emitErr
+}
+
+// isNever reports whether an event can never be written.
+func isNever(err error) bool {
 	var never *schema.AvroError
 	var large *TooLargeError
-	if !errors.As(err, &never) && !errors.As(err, &large) {
-		t.emitErr = &againError{fmt.Errorf("encode events: %w", err)}
-		return t.emitErr
-	}
-	if t.lettered == e.RawOffset {
-		return nil
-	}
-	t.lettered = e.RawOffset
-	return t.letter(t.records[t.next], deadEvent, fmt.Errorf("event %d of the record: %w", e.Index, err))
+	return errors.As(err, &never) || errors.As(err, &large)
+}
+
+// letterOnce puts the record aside of an event that can never be written; once, if it makes many such.
+func (t *task) letterOnce(e *Event, err error) error {
+	return t.putAside(t.records[t.next], deadEvent, fmt.Errorf("event %d of the record: %w", e.Index, err))
 }
 
 // apply puts what the transaction did into the store. It is called once its positions are committed.
 func (t *task) apply(c committed) error {
 	tx := t.tx
 	t.tx = nil
+	if t.stored == "" || t.epochs[0] != t.before[0] {
+		t.stored = t.epochs[0].text()
+		tx.SetEpoch(t.stored)
+	}
 	if err := tx.Commit(c.Position); err != nil {
 		return &stopError{fmt.Errorf("raw topic %s, partition %d: the events up to %v are out and the state is not stored: %w; "+
 			"nothing is lost: at the next start these records are folded again without events", t.w.topic.Name, t.partition, c, err)}
 	}
-	t.committed = c
+	if t.produce != nil && t.epochs[0] != t.before[0] {
+		t.log.Info("the fold goes by other settings", zap.String("epoch", t.epochs[0].text()), zap.String("before", t.before[0].text()))
+	}
+	t.committed, t.before = c, t.epochs
+	t.chunkWritten()
 	for _, r := range t.records[:t.next] {
 		t.bytes -= len(r.Value)
 	}
@@ -317,6 +423,17 @@ func (t *task) apply(c committed) error {
 	t.records, t.next = t.records[:left], 0
 	t.publish()
 	t.ended()
+	return t.tend()
+}
+
+// warmRows is how many rows are read into the row cache at a time, which takes some milliseconds.
+const warmRows = 4096
+
+// tend does what is due for the store while no transaction is open.
+func (t *task) tend() error {
+	if _, err := t.store.Warm(warmRows); err != nil {
+		return &stopError{err}
+	}
 	if err := t.store.FlushIfDue(); err != nil {
 		return &stopError{err}
 	}
@@ -328,9 +445,13 @@ func (t *task) rewind() {
 	if t.tx != nil {
 		t.tx.Discard()
 		t.tx = nil
-		t.fold.Reset()
+		t.startIn(t.before, t.committed)
 	}
 	t.next, t.done, t.decoded = 0, t.committed.Done, false
+	t.parked = t.committed.parkedTables()
+	if t.release != nil {
+		clear(t.release.failed)
+	}
 	t.ended()
 }
 
@@ -340,9 +461,16 @@ func (t *task) ended() {
 	t.ctx, t.produce, t.emitErr = nil, nil, nil
 	t.produced, t.spent = 0, 0
 	t.lettered = -1
+	if t.committed.lettered {
+		t.lettered = t.committed.Offset
+	}
+	t.moved = false
 	t.counts.records, t.counts.left, t.counts.deadError = 0, 0, nil
 	clear(t.counts.events)
 	clear(t.counts.dead)
+	clear(t.counts.parked)
+	clear(t.counts.released)
+	t.counts.newlyParked = t.counts.newlyParked[:0]
 }
 
 // publish adds the transaction to the metrics.
@@ -371,6 +499,7 @@ func (t *task) publish() {
 		t.log.Warn("records were put into the dead-letter topic", zap.Int64("records", letters),
 			zap.Int64("first raw offset", t.counts.deadOffset), zap.NamedError("first error", t.counts.deadError))
 	}
+	t.publishParked()
 	stats := t.fold.Stats()
 	m.publishFold(&t.stats, &stats)
 	for ; t.reported < len(stats.UnsupportedTables); t.reported++ {

@@ -58,7 +58,7 @@ func benchmarkTask(t testing.TB) (*task, func(*kgo.Record)) {
 		t.Fatal(err)
 	}
 	w.newFold = func(p int32) folder { return newCounter(p) }
-	store, err := state.Open("s", state.Identity{Topic: rawName, Partitions: 1, FoldVersion: 1}, state.Options{FS: vfs.NewMem()})
+	store, err := state.Open("s", state.Identity{Topic: rawName, Partitions: 1}, state.Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,9 @@ func (f *Fold) applyTick(t *rawtopic.Tick) error {
 				return err
 			}
 			f.cursor.key = append(f.cursor.key[:0], key...)
+			if err := f.lookedAt(); err != nil {
+				return err
+			}
 			// A new timer may belong before those that follow: look again.
 			if next <= second(t.Watermark) {
 				more = true

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,13 +20,20 @@ var errMoved = errors.New("the group was rebalanced")
 // transaction folds what waits and what comes within the commit interval, and commits it. The tasks are those of the assignment.
 func (s *session) transaction(ctx context.Context) error {
 	s.produceErr.Store(nil)
+	s.writing.Lock()
+	clear(s.refusedNow)
+	clear(s.firstParked)
+	s.writing.Unlock()
 	if err := s.group.Begin(); err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	if err := s.w.crash(afterBegin); err != nil {
 		return err
 	}
-	err := s.foldFor(ctx)
+	err := s.releaseParked(ctx)
+	if err == nil {
+		err = s.foldFor(ctx)
+	}
 	if err == nil {
 		err = s.w.crash(afterFold)
 	}
@@ -36,7 +42,7 @@ func (s *session) transaction(ctx context.Context) error {
 	}
 	if err == nil {
 		err = s.commit(ctx)
-	} else if abortErr := s.abort(ctx); abortErr != nil {
+	} else if abortErr := s.abort(ctx, s.foldCause(ctx, err)); abortErr != nil {
 		return errors.Join(err, abortErr)
 	}
 	var again *againError
@@ -128,8 +134,10 @@ func (s *session) foldRound(ctx context.Context, deadline time.Time) (full bool,
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, t := range active {
 		group.Go(func() error {
-			t.begin(ctx, s.produce)
-			errs[i] = t.advance(share)
+			t.refusing = s.refusals.final
+			if errs[i] = t.begin(ctx, s.produce); errs[i] == nil {
+				errs[i] = t.advance(share)
+			}
 			return nil
 		})
 	}
@@ -150,12 +158,12 @@ func (s *session) commit(ctx context.Context) error {
 	defer cancel()
 	var moved []*task
 	for _, t := range s.tasks {
-		if t.tx != nil && t.at() != t.committed.Position {
+		if t.tx != nil && (t.at() != t.committed.Position || t.moved) {
 			moved = append(moved, t)
 		}
 	}
 	if len(moved) == 0 {
-		return s.abort(ctx)
+		return s.abort(ctx, causeNothing)
 	}
 	// The client would commit in spite of records that could not be written.
 	if err := s.group.Client().Flush(endCtx); err != nil {
@@ -164,14 +172,29 @@ func (s *session) commit(ctx context.Context) error {
 	}
 	if failure := s.produceErr.Load(); failure != nil {
 		err := fmt.Errorf("write the events of a transaction: %w", *failure)
-		if abortErr := s.abort(ctx); abortErr != nil {
+		s.writing.Lock()
+		s.refusals.note(s.refusedNow)
+		s.writing.Unlock()
+		if abortErr := s.abort(ctx, causeWrite); abortErr != nil {
 			return errors.Join(err, abortErr)
 		}
 		return &againError{err}
 	}
+	if err := s.w.crash(beforeEnd); err != nil {
+		return err
+	}
 	positions := make(map[int32]committed, len(moved))
 	for _, t := range moved {
-		positions[t.partition] = committed{Position: t.at(), epoch: t.epoch(), fold: FoldVersion, topic: s.w.topic.ID}
+		parked, err := t.parkedText(s.firstParked)
+		if err != nil {
+			if abortErr := s.abort(ctx, causeWrite); abortErr != nil {
+				return errors.Join(err, abortErr)
+			}
+			return &againError{err}
+		}
+		at := t.position(s.w.topic.ID)
+		at.parked = parked
+		positions[t.partition] = at
 	}
 	done, err := s.group.End(kgo.PreTxnCommitFnContext(endCtx, func(req *kmsg.TxnOffsetCommitRequest) error {
 		if req.MemberID != s.assigned.member || req.Generation != s.assigned.generation {
@@ -192,6 +215,7 @@ func (s *session) commit(ctx context.Context) error {
 	s.w.metrics.transactions.WithLabelValues(outcomeCommitted).Inc()
 	s.w.metrics.commits.Observe(time.Since(started).Seconds())
 	s.recovered()
+	clear(s.refusals.inRow)
 	return s.w.crash(afterApply)
 }
 
@@ -221,17 +245,17 @@ func (s *session) apply(moved []*task, positions map[int32]committed) error {
 	}
 	group.Wait()
 	for _, t := range moved {
-		lag := max(0, t.end-t.committed.Offset)
-		s.w.metrics.lag.WithLabelValues(strconv.Itoa(int(t.partition))).Set(float64(lag))
+		t.showProgress()
 	}
 	return errors.Join(errs...)
 }
 
 // abort aborts the transaction; all tasks are as before it.
-func (s *session) abort(ctx context.Context) error {
+func (s *session) abort(ctx context.Context, cause string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	s.w.metrics.transactions.WithLabelValues(outcomeAborted).Inc()
+	s.w.metrics.aborts.WithLabelValues(cause).Inc()
 	if _, err := s.group.End(ctx, kgo.TryAbort); err != nil {
 		return fmt.Errorf("abort a transaction: %w", err)
 	}
@@ -239,6 +263,17 @@ func (s *session) abort(ctx context.Context) error {
 		t.rewind()
 	}
 	return nil
+}
+
+// foldCause is why a transaction is aborted whose folding failed with err.
+func (s *session) foldCause(ctx context.Context, err error) string {
+	switch {
+	case ctx.Err() != nil || s.changed():
+		return causeInterrupted
+	case isFinal(err):
+		return causeFold
+	}
+	return causeEncode
 }
 
 // notCommitted is called when the client says that the transaction is not committed. It says so too when it merely
@@ -260,7 +295,7 @@ func (s *session) notCommitted(ctx context.Context, err error) error {
 	}
 	outcome := outcomeAborted
 	for p, t := range s.tasks {
-		if c, ok := positions[p]; ok && c.Position != t.committed.Position {
+		if c, ok := positions[p]; ok && (c.Position != t.committed.Position || c.parked != t.committed.parked || c.epochs != t.committed.epochs) {
 			// It was committed after all, or the partition has another owner by now. Either way it is opened anew if it is
 			// ours.
 			outcome = outcomeUnknown
@@ -271,5 +306,8 @@ func (s *session) notCommitted(ctx context.Context, err error) error {
 		}
 	}
 	s.w.metrics.transactions.WithLabelValues(outcome).Inc()
+	if outcome == outcomeAborted {
+		s.w.metrics.aborts.WithLabelValues(causeRefused).Inc()
+	}
 	return &againError{}
 }

@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -82,6 +83,39 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
+// TestOneDeadLetterOfARecord has a record of many transactions, in each of which an event cannot be written, and a crash between
+// them.
+func TestOneDeadLetterOfARecord(t *testing.T) {
+	w := newRig(t)
+	w.write(0, 450)
+	never := func(worker *Worker) {
+		worker.cfg.Emitter = &encoder{fail: func(e *Event) error {
+			if e.Index%90 == 0 {
+				return &schema.AvroError{Table: "ks.counted", Err: errors.New("too odd")}
+			}
+			return nil
+		}}
+	}
+	disk := vfs.NewCrashableMem()
+	crash := &ending{stage: afterEnd, after: 4, crash: true, disk: crashClone(disk, 50, rand.New(rand.NewPCG(1, 0)))}
+	arm := crash.arm(w)
+	if err := w.start("a", disk, never, arm).wait(); !isCrash(err) {
+		t.Fatalf("error %v, expected a crash", err)
+	}
+	r := w.start("a", crash.copy, never)
+	w.until(w.ctx, "all is folded", func() bool { return len(w.unfolded()) == 0 })
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	letters, err := readToEnd(w.ctx, w.writer, w.opts, letterName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(letters) != 1 {
+		t.Errorf("%d dead letters, expected one", len(letters))
+	}
+}
+
 func TestNewerFormatStopsTheWorker(t *testing.T) {
 	w := newRig(t)
 	w.write(0, 2)
@@ -157,7 +191,7 @@ func TestEncoderHangs(t *testing.T) {
 	if err := a.end(); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(started); d > 4*stopGrace {
+	if d := time.Since(started); d > foldTimeout {
 		t.Errorf("the end took %v", d)
 	}
 	b := w.start("b", vfs.NewCrashableMem())
@@ -303,7 +337,9 @@ func TestPositionsThatDoNotFit(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.write(0, 4, 5)
-			r = w.start("a", test.upset(w, disk))
+			r = w.start("a", test.upset(w, disk), func(w *Worker) {
+				w.crash = func(stage) error { return nil } // that the state is ahead is what it is to find out
+			})
 			err := r.wait()
 			var position *PositionError
 			if !errors.As(err, &position) || !strings.Contains(err.Error(), test.want) {
@@ -325,10 +361,13 @@ func (w *rig) setGroup(partition int32, offset int64) {
 }
 
 // cut deletes the records before the offset.
-func (w *rig) cut(partition int32, offset int64) {
+func (w *rig) cut(partition int32, offset int64) { w.cutTopic(rawName, partition, offset) }
+
+// cutTopic is cut of any topic; an offset of -1 is the end.
+func (w *rig) cutTopic(topic string, partition int32, offset int64) {
 	w.t.Helper()
 	offsets := kadm.Offsets{}
-	offsets.AddOffset(rawName, partition, offset, -1)
+	offsets.AddOffset(topic, partition, offset, -1)
 	answer, err := w.adm.DeleteRecords(w.ctx, offsets)
 	if err == nil {
 		err = answer.Error()
@@ -347,22 +386,17 @@ func TestStateOfAnotherFold(t *testing.T) {
 	if err := r.end(); err != nil {
 		t.Fatal(err)
 	}
-	store, err := state.Open("state/raw/0", state.Identity{Topic: rawName, TopicID: r.topic.ID, Partitions: rawParts, FoldVersion: FoldVersion + 1}, state.Options{FS: disk})
-	if err == nil {
-		store.Close()
-		t.Fatal("the store does not know what it is")
-	}
-	if err := disk.RemoveAll("state/raw/0"); err != nil {
-		t.Fatal(err)
-	}
-	store, err = state.Open("state/raw/0", state.Identity{Topic: rawName, TopicID: r.topic.ID, Partitions: rawParts, FoldVersion: FoldVersion + 1}, state.Options{FS: disk})
+	store, err := state.Open("state/raw/0", state.Identity{Topic: rawName, TopicID: r.topic.ID, Partitions: rawParts}, state.Options{FS: disk})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Close(); err != nil {
+	at, _ := store.Position()
+	tx := store.Begin()
+	tx.SetEpoch(epoch{number: 2, from: at.Offset, settings: Settings{Fold: FoldVersion + 1}}.text())
+	if err := errors.Join(tx.Commit(at), store.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.start("a", disk).wait(); err == nil || !strings.Contains(err.Error(), "the rules changed") {
+	if err := w.start("a", disk).wait(); err == nil || !strings.Contains(err.Error(), "run the version of the program that has written it") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"cassdelta/schema"
 )
 
-// userTypes are the user types in a table's definitions, by name: of each the version with the most fields, and of those
-// with as many that of the newest definition. User types only ever get fields, so that version has a place for whatever
-// was written with another.
+// userTypes are the user types in a table's definitions, by name: of each the version of the newest definition that has it, or
+// one with more fields that begins with that one's. User types only ever get fields, so that version has a place for whatever
+// was written with another; unless one was dropped, with all columns that had it, and created again: then the newest is another type.
 type userTypes map[string]*schema.Type
 
 // newestUserTypes are the user types of definitions, the newest of which comes first.
@@ -31,12 +31,24 @@ func (u userTypes) collect(t *schema.Type, seen map[*schema.Type]bool) {
 		return
 	}
 	seen[t] = true
-	if known := u[t.Name]; t.Kind == schema.KindUDT && (known == nil || len(t.Elems) > len(known.Elems)) {
+	if known := u[t.Name]; t.Kind == schema.KindUDT && (known == nil || len(t.Elems) > len(known.Elems) && begins(t.Elems, known.Elems)) {
 		u[t.Name] = t
 	}
 	for _, e := range t.Elems {
 		u.collect(e, seen)
 	}
+}
+
+// begins reports whether a list of types begins with another, but for what their user types are.
+func begins(all, first []*schema.Type) bool {
+	return slices.EqualFunc(all[:min(len(all), len(first))], first, sameType)
+}
+
+func sameType(a, b *schema.Type) bool {
+	if a.Kind != b.Kind || a.Frozen != b.Frozen || a.Name != b.Name || a.Dimension != b.Dimension {
+		return false
+	}
+	return a.Kind == schema.KindUDT || slices.EqualFunc(a.Elems, b.Elems, sameType)
 }
 
 // apply puts the versions in u into the types of a table's columns.

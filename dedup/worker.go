@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"cassdelta/internal/rawtopic"
 	"cassdelta/state"
@@ -37,8 +41,8 @@ type WorkerConfig struct {
 	DeadLetterReplication int16
 	// StateDirectory holds the state of the partitions that this worker folds. It belongs to one process.
 	StateDirectory string
-	// MemoryBytes bounds the memory for the state: up to a third for what is not written to disk yet, the rest for blocks that
-	// were read. 0 is 512 MiB.
+	// MemoryBytes bounds the memory of the worker: of caches, of what is not written to disk yet, and, if Go's runtime is
+	// told [HeapLimit], of all else. 0 is 1 GiB.
 	MemoryBytes int64
 	Emitter     Emitter
 	// CommitInterval is how long a transaction collects records. It is the greatest part of the delay of an event. 0 is
@@ -50,8 +54,16 @@ type WorkerConfig struct {
 	SilentAfter time.Duration
 	// MaxEventsPerTxn bounds the events of a transaction, 0 is 10,000. A record that makes more takes several.
 	MaxEventsPerTxn int
+	// Retention is how long what is dead is kept to hold off what comes late, for at least; longer for tables with a longer gc grace. 0 is 30 days.
+	// It may be altered at any time, and counts for what is folded from then on.
+	Retention time.Duration
 	// Tables are options of tables, by keyspace.table.
 	Tables map[string]TableOptions
+	// Checkpoints are copies of the state elsewhere.
+	Checkpoints CheckpointConfig
+	// WithoutState allows a group without a position to begin where the raw topic begins now, when its first records have expired: rows
+	// whose past was in them are not complete.
+	WithoutState bool
 	// Sessions is how many transactions may be under way at once, each for its share of the partitions. 0 is 1.
 	Sessions int
 	Log      *zap.Logger
@@ -73,12 +85,13 @@ const (
 	// maxTxnBytes bounds the memory of a transaction: overlays of the state and produced records.
 	maxTxnBytes = 16 << 20
 
-	defaultMemory   = 512 << 20
 	defaultInterval = 100 * time.Millisecond
 	defaultEvents   = 10_000
 	defaultSilent   = 10 * time.Minute
 	// leastSilent is some heartbeats long, so that one that is late does not make its host silent.
 	leastSilent = 30 * time.Second
+	// shortestRetention is longer than nodes keep hints by default.
+	shortestRetention = 6 * time.Hour
 )
 
 // Worker folds raw partitions and writes their events, exactly once. docs/exactly-once.md has the protocol.
@@ -92,7 +105,19 @@ type Worker struct {
 	admin   *kgo.Client
 	stores  state.Options
 	leases  leases
+	replays *semaphore.Weighted // those under way: as many as there are processors
 	newFold func(partition int32) folder
+	// settings are those of the epoch that the worker begins if the last has others.
+	settings Settings
+	// checkpoints is nil if there are none, and standby if there are no copies of them.
+	checkpoints *checkpoints
+	standby     *standby
+
+	ready atomic.Int64 // sessions that have all their partitions open
+
+	parkedTopic string
+	parkedMu    sync.Mutex
+	parkedReady bool // the parked topic is there
 
 	// crash is called at each step of the protocol. Tests end the worker there, as if its process died.
 	crash func(at stage) error
@@ -118,10 +143,14 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	if cfg.SilentAfter != 0 && cfg.SilentAfter < leastSilent {
 		missing = append(missing, fmt.Errorf("dedup: silent-after: expected at least %v, which is some heartbeats, found %v", leastSilent, cfg.SilentAfter))
 	}
+	if cfg.Retention != 0 && cfg.Retention < shortestRetention {
+		missing = append(missing, fmt.Errorf("dedup: tombstone-retention: expected at least %v, in which hints come, found %v", shortestRetention, cfg.Retention))
+	}
 	if cfg.TickInterval < 0 || cfg.MaxEventsPerTxn < 0 || cfg.Sessions < 0 || cfg.MemoryBytes < 0 {
 		missing = append(missing, fmt.Errorf("dedup: expected numbers that are not negative, found %v between ticks, %d events per transaction, %d sessions, %d bytes of memory",
 			cfg.TickInterval, cfg.MaxEventsPerTxn, cfg.Sessions, cfg.MemoryBytes))
 	}
+	missing = append(missing, cfg.Checkpoints.Check())
 	if err := errors.Join(missing...); err != nil {
 		return nil, err
 	}
@@ -129,12 +158,21 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	setDefault(&cfg.MaxEventsPerTxn, defaultEvents)
 	setDefault(&cfg.Sessions, 1)
 	setDefault(&cfg.SilentAfter, defaultSilent)
+	setDefault(&cfg.Retention, defaultRetention)
 	setDefault(&cfg.MemoryBytes, defaultMemory)
 	setDefault(&cfg.DeadLetterReplication, -1)
+	setDefault(&cfg.Checkpoints.Interval, defaultCheckpointInterval)
+	setDefault(&cfg.Checkpoints.Retain, defaultRetain)
 	return &Worker{
 		cfg:     cfg,
 		metrics: newMetrics(),
-		stores:  state.Options{FS: vfs.Default},
+		replays: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
+		stores:  state.Options{FS: vfs.Default, Fatal: func(message string) { cfg.Log.Fatal(message) }},
+
+		parkedTopic: rawtopic.ParkedTopic(cfg.RawTopic),
+
+		settings: Settings{Fold: FoldVersion, Retention: int64(cfg.Retention / time.Second)},
+
 		newFold: func(partition int32) folder { return NewFold(partition) },
 		crash:   func(stage) error { return nil },
 	}, nil
@@ -170,20 +208,38 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	if err := w.ensureDeadLetterTopic(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
+	if w.checkpoints, err = newCheckpoints(w); err != nil {
+		return err
+	}
+	if w.cfg.Checkpoints.Standby {
+		w.standby = newStandby(w)
+	}
+	if err := w.checkRetention(ctx); err != nil {
+		return err
+	}
 	unregister, err := w.metrics.register(w.cfg.Registry)
 	if err != nil {
 		return err
 	}
 	defer unregister()
 
-	cache := state.NewCache(w.cfg.MemoryBytes)
-	defer cache.Close()
-	w.stores.Cache = cache
-	w.stores.MemTableBytes = state.MemTableBytes(int(w.cfg.MemoryBytes/3), int(w.topic.Partitions))
+	closeCaches, err := w.caches()
+	if err != nil {
+		return err
+	}
+	defer closeCaches()
 	w.stores.Log = func(message string) { w.cfg.Log.Debug(message) }
 	w.cfg.Log.Info("dedup starts", zap.String("raw topic", w.topic.Name), zap.Int32("raw partitions", w.topic.Partitions),
 		zap.String("cluster", w.topic.Cluster), zap.String("group", w.cfg.Group), zap.String("id", w.id), zap.Int("sessions", w.cfg.Sessions))
 	return w.runSessions(ctx)
+}
+
+// Ready says why the worker does not fold all partitions that the group gives it; nil if it does.
+func (w *Worker) Ready() error {
+	if ready := w.ready.Load(); ready < int64(w.cfg.Sessions) {
+		return fmt.Errorf("%d of %d sessions are in the group and have all their partitions open", ready, w.cfg.Sessions)
+	}
+	return nil
 }
 
 // unlessStopped is nil if the error comes of ctx, which is how Run is told to stop.
@@ -197,15 +253,34 @@ func unlessStopped(ctx context.Context, err error) error {
 func (w *Worker) ensureDeadLetterTopic(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := rawtopic.EnsureDeadLetterTopic(ctx, w.admin, w.cfg.DeadLetterTopic, w.cfg.DeadLetterReplication); err != nil {
-		return fmt.Errorf("dead-letter-topic: %w", err)
+	var wait backoff
+	for {
+		err := rawtopic.EnsureDeadLetterTopic(ctx, w.admin, w.cfg.DeadLetterTopic, w.cfg.DeadLetterReplication)
+		if err == nil {
+			return nil
+		}
+		if wait.wait(ctx); ctx.Err() != nil {
+			return fmt.Errorf("dead-letter-topic: %w", err)
+		}
 	}
-	return nil
 }
 
 // runSessions runs the sessions until ctx ends or one of them cannot go on, which ends the others.
 func (w *Worker) runSessions(ctx context.Context) error {
 	group, sessionCtx := errgroup.WithContext(ctx)
+	if w.checkpoints != nil {
+		group.Go(func() error {
+			w.checkpoints.run(sessionCtx)
+			return nil
+		})
+		group.Go(func() error {
+			w.checkpoints.watch(sessionCtx)
+			return nil
+		})
+	}
+	if w.standby != nil {
+		group.Go(func() error { return w.standby.run(sessionCtx) })
+	}
 	if w.cfg.TickInterval > 0 {
 		h := newHeartbeats(&w.cfg)
 		t, err := newTicker(&w.cfg, w.metrics, w.metrics.stores.partitions, h.snapshot)
@@ -229,6 +304,7 @@ func (w *Worker) runSessions(ctx context.Context) error {
 		group.Go(func() error { return s.run(sessionCtx) })
 	}
 	err := group.Wait()
+	w.checkpoints.finish()
 	if errors.Is(err, errCrash) {
 		return err
 	}
@@ -254,11 +330,18 @@ func (w *Worker) leave(ctx context.Context, members []string) {
 type stage string
 
 const (
+	afterOpen    stage = "after the store is opened, before the positions are asked for"
 	afterBegin   stage = "after the transaction began"
 	afterFold    stage = "after folding, with events produced"
+	beforeEnd    stage = "after the events are written, before the end of the transaction"
 	afterEnd     stage = "after the end of the transaction, before the state is stored"
 	afterApply   stage = "after the state is stored"
 	duringReplay stage = "during replay"
+
+	beforeCheckpoint stage = "before the files of a checkpoint are linked"
+	duringCheckpoint stage = "after the files of a checkpoint are linked"
+	afterRestore     stage = "after a checkpoint is restored"
+	beforeSwap       stage = "after a checkpoint is copied for standby, before the copy is put in its place"
 )
 
 // errCrash is what a crash of a test returns, wrapped.

@@ -24,8 +24,14 @@ func TestEventsOfAllPartitionsOnce(t *testing.T) {
 	w.settle()
 	w.write(2, 1, 1, 1)
 	w.settle()
+	if err := r.Ready(); err != nil {
+		t.Errorf("all is folded, and it is not ready: %v", err)
+	}
 	if err := r.end(); err != nil {
 		t.Fatal(err)
+	}
+	if r.Ready() == nil {
+		t.Error("it has ended, and is ready")
 	}
 	w.finished()
 

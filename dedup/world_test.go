@@ -47,6 +47,7 @@ func newWorld(t testing.TB) *world {
 	known("keys", "k int partition_key", "c text desc", "s int static")
 	add("elements", "k int partition_key", "c int clustering", "l list<int> regular", "m map<int,text> regular", "s set<int> static",
 		"t text static", "u place regular", "v int regular", "x set<decimal> regular")
+	add("views", "k int partition_key", "c int clustering", "v int regular", "w text regular")
 	// Rows whose keys have several forms, and bounds on each of the prefixes.
 	add("deep", "k int partition_key", "a decimal clustering", "b int desc", "c text clustering", "s int static", "v int regular")
 	// Columns that are dropped, and come again.
@@ -114,6 +115,10 @@ type mutations struct {
 	values int           // of each column, and of each column of the clustering
 
 	ttl, ranges, elements, partitions, disguise, extremes bool
+	// shadowable is that rows are written as Cassandra 3 wrote those of views: with each liveness comes the whole row, its
+	// cells as old as they are, and every deletion of a row is shadowable. Of other such rows, what a shadowable deletion
+	// takes before it is void depends on what is merged first, in Cassandra too.
+	shadowable bool
 }
 
 func (w *world) mutations(r *rand.Rand) *mutations {
@@ -122,6 +127,9 @@ func (w *world) mutations(r *rand.Rand) *mutations {
 	m.ttl, m.ranges, m.elements, m.partitions = m.chance(50), m.chance(50), m.chance(70), m.chance(50)
 	m.disguise = m.ttl && m.chance(30)
 	m.extremes = m.chance(5)
+	if m.shadowable = m.table.Name == "views"; m.shadowable {
+		m.ttl, m.disguise, m.ranges, m.partitions, m.times = false, false, true, true, 4
+	}
 	return m
 }
 
@@ -166,47 +174,6 @@ func (m *mutations) value(t *schema.Type) []byte {
 
 // data draws a mutation.
 func (m *mutations) data() *rawtopic.Data {
-	d := m.anyData()
-	if m.drops() {
-		if d.Static != nil {
-			m.beforeDrop(d.Schema, d.Static)
-		}
-		for i := range d.Rows {
-			m.beforeDrop(d.Schema, &d.Rows[i])
-		}
-	}
-	return d
-}
-
-// beforeDrop lets nothing be written to a column after it was dropped, unless it was added again: Cassandra makes such
-// cells of time stamps in the future only, and cannot read them.
-func (m *mutations) beforeDrop(hash schema.Hash, row *commitlog.Row) {
-	last := m.of.definitions[len(m.of.definitions)-1]
-	if hash == last.Hash() {
-		return
-	}
-	i := slices.IndexFunc(m.of.definitions, func(t *schema.Table) bool { return t.Hash() == hash })
-	definition := m.of.definitions[i]
-	dropped := func(column int) bool {
-		if column >= len(definition.Columns) {
-			return true
-		}
-		_, ok := last.DroppedIndex(definition.Columns[column].Name)
-		return ok
-	}
-	for i := range row.Cells {
-		if c := &row.Cells[i]; dropped(c.Column) {
-			c.Timestamp = min(c.Timestamp, worldDrop)
-		}
-	}
-	for i := range row.ComplexDeletions {
-		if d := &row.ComplexDeletions[i]; dropped(d.Column) {
-			d.Timestamp = min(d.Timestamp, worldDrop)
-		}
-	}
-}
-
-func (m *mutations) anyData() *rawtopic.Data {
 	definition := m.of.definitions[m.r.IntN(len(m.of.definitions))]
 	d := newData(definition, intValue(m.r.IntN(m.keys)))
 	if m.partitions && m.chance(15) {
@@ -242,6 +209,10 @@ func (m *mutations) row(definition *schema.Table) commitlog.Row {
 	for _, c := range definition.ClusteringColumns() {
 		row.Clustering = append(row.Clustering, m.value(c.Type))
 	}
+	if m.shadowable {
+		m.viewRow(definition, &row)
+		return row
+	}
 	if m.chance(15) {
 		row.Deletion = m.deletion()
 	}
@@ -257,6 +228,22 @@ func (m *mutations) row(definition *schema.Table) commitlog.Row {
 		}
 	}
 	return row
+}
+
+// viewRow makes row a row of a view that is there, or one that leaves it.
+func (m *mutations) viewRow(definition *schema.Table, row *commitlog.Row) {
+	if m.chance(40) {
+		row.Deletion, row.Shadowable = m.deletion(), true
+		if m.chance(50) {
+			return
+		}
+	}
+	row.Liveness.Timestamp = m.time()
+	for i, c := range definition.Columns {
+		if c.Kind == schema.Regular {
+			rowBuilder{definition, row}.cell(c.Name, worldEpoch*microseconds+int64(i%2), intValue(int(row.Clustering[0][3])))
+		}
+	}
 }
 
 // cells adds cells of some of the columns, mostly of one write, and returns what its time and TTL are.
@@ -448,6 +435,7 @@ func (m *mutations) merged(a, b *rawtopic.Data) *rawtopic.Data {
 	join := func(row, other *commitlog.Row) commitlog.Row {
 		joined := newRow(row.Clustering...)
 		joined.Deletion = later(row.Deletion, other.Deletion)
+		joined.Shadowable = row.Shadowable || other.Shadowable
 		joined.Liveness = row.Liveness
 		if a, b := row.Liveness, other.Liveness; b.Timestamp > a.Timestamp || b.Timestamp == a.Timestamp && b.TTL != 0 &&
 			(a.TTL == 0 || b.TTL == commitlog.ExpiredLivenessTTL || a.TTL != commitlog.ExpiredLivenessTTL && b.ExpiresAt > a.ExpiresAt) {
@@ -496,7 +484,7 @@ func (m *mutations) observed(set []*rawtopic.Data) []*rawtopic.Record {
 	}
 	for i, d := range set {
 		copies := 1 + m.r.IntN(2)
-		if m.chance(20) {
+		if m.chance(20) && !m.shadowable {
 			for _, half := range m.halves(d) {
 				add(half, copies)
 			}
@@ -580,7 +568,7 @@ func writtenText(r *commitlog.Row) string {
 		text += fmt.Sprintf(" liveness @%d ttl %d until %d", l.Timestamp, l.TTL, l.ExpiresAt)
 	}
 	if !r.Deletion.IsLive() {
-		text += fmt.Sprintf(" delete @%d local %d", r.Deletion.Timestamp, r.Deletion.LocalTime)
+		text += fmt.Sprintf(" delete @%d local %d shadowable %v", r.Deletion.Timestamp, r.Deletion.LocalTime, r.Shadowable)
 	}
 	text += "\n"
 	for _, d := range r.ComplexDeletions {

@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"math/big"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,45 +19,106 @@ import (
 // cleanTopic is the clean topic of a table.
 func cleanTopic(t *table) string { return cleanPrefix + "." + t.fullName() }
 
-// cleanReader decodes records of the clean topics as any consumer does: Confluent's wire format, the schema from the
-// registry, Avro by goavro.
+// cleanReader decodes records of the clean topics as any consumer does: Confluent's wire format with the schema from the
+// registry, or Avro's single-object encoding with that from the topic of schemas; Avro by goavro.
 type cleanReader struct {
-	registry *sr.Client
-	codecs   map[int]*goavro.Codec
+	// split takes a key or value apart: the name of its schema, and the datum.
+	split func(b []byte) (name string, datum []byte, err error)
+	// text is the schema of a name.
+	text   func(ctx context.Context, name string) (string, error)
+	codecs map[string]*goavro.Codec
 }
 
+// newCleanReader reads by the registry at a URL.
 func newCleanReader(url string) (*cleanReader, error) {
 	client, err := sr.NewClient(sr.URLs(url))
 	if err != nil {
 		return nil, err
 	}
-	return &cleanReader{client, map[int]*goavro.Codec{}}, nil
+	return &cleanReader{
+		split: func(b []byte) (string, []byte, error) {
+			id, datum, err := new(sr.ConfluentHeader).DecodeID(b)
+			return strconv.Itoa(id), datum, err
+		},
+		text: func(ctx context.Context, name string) (string, error) {
+			id, err := strconv.Atoi(name)
+			if err != nil {
+				return "", err
+			}
+			schema, err := client.SchemaByID(ctx, id)
+			return schema.Schema, err
+		},
+		codecs: map[string]*goavro.Codec{},
+	}, nil
+}
+
+// newSchemaTopicReader reads by the topic of schemas.
+func newSchemaTopicReader(brokers []string) *cleanReader {
+	topic := &schemaTopic{brokers, map[string]string{}}
+	return &cleanReader{
+		split: func(b []byte) (string, []byte, error) {
+			if len(b) < 10 || b[0] != 0xc3 || b[1] != 0x01 {
+				return "", nil, errors.New("no single-object encoding")
+			}
+			return fmt.Sprintf("%016x", binary.LittleEndian.Uint64(b[2:])), b[10:], nil
+		},
+		text:   topic.text,
+		codecs: map[string]*goavro.Codec{},
+	}
+}
+
+// schemaTopic is the topic of schemas, as far as it was read.
+type schemaTopic struct {
+	brokers []string
+	texts   map[string]string // by fingerprint, in hexadecimal digits
+}
+
+// text is the schema with a fingerprint.
+func (s *schemaTopic) text(ctx context.Context, fingerprint string) (string, error) {
+	if text, ok := s.texts[fingerprint]; ok {
+		return text, nil
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.brokers...), kgo.ConsumeTopics(cleanPrefix+".schemas"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for s.texts[fingerprint] == "" {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("it is not in the topic of schemas, which has %v: %w", slices.Sorted(maps.Keys(s.texts)), ctx.Err())
+		}
+		fetches.EachRecord(func(r *kgo.Record) { s.texts[string(r.Key)] = string(r.Value) })
+	}
+	return s.texts[fingerprint], nil
 }
 
 // decode decodes a key or a value.
 func (c *cleanReader) decode(ctx context.Context, b []byte) (avroRecord, error) {
-	id, payload, err := new(sr.ConfluentHeader).DecodeID(b)
+	name, payload, err := c.split(b)
 	if err != nil {
 		return avroRecord{}, fmt.Errorf("%x: %w", b[:min(len(b), 10)], err)
 	}
-	codec := c.codecs[id]
+	codec := c.codecs[name]
 	if codec == nil {
-		schema, err := c.registry.SchemaByID(ctx, id)
+		schema, err := c.text(ctx, name)
 		if err != nil {
-			return avroRecord{}, fmt.Errorf("schema %d: %w", id, err)
+			return avroRecord{}, fmt.Errorf("schema %s: %w", name, err)
 		}
-		if codec, err = goavro.NewCodec(schema.Schema); err != nil {
-			return avroRecord{}, fmt.Errorf("schema %d: %w", id, err)
+		if codec, err = goavro.NewCodec(schema); err != nil {
+			return avroRecord{}, fmt.Errorf("schema %s: %w", name, err)
 		}
-		c.codecs[id] = codec
+		c.codecs[name] = codec
 	}
 	datum, rest, err := codec.NativeFromBinary(payload)
 	if err != nil {
-		return avroRecord{}, fmt.Errorf("with schema %d: %w", id, err)
+		return avroRecord{}, fmt.Errorf("with schema %s: %w", name, err)
 	}
 	fields, ok := datum.(map[string]any)
 	if !ok || len(rest) > 0 {
-		return avroRecord{}, fmt.Errorf("with schema %d: expected a record, found a %T and %d bytes more", id, datum, len(rest))
+		return avroRecord{}, fmt.Errorf("with schema %s: expected a record, found a %T and %d bytes more", name, datum, len(rest))
 	}
 	return avroRecord{fields}, nil
 }
@@ -61,7 +126,7 @@ func (c *cleanReader) decode(ctx context.Context, b []byte) (avroRecord, error) 
 // event reads a record of a clean topic.
 func (c *cleanReader) event(ctx context.Context, r *kgo.Record) (*event, error) {
 	var t *table
-	for _, candidate := range tracked() {
+	for _, candidate := range append(tracked(), fleeting) {
 		if r.Topic == cleanTopic(candidate) {
 			t = candidate
 		}
@@ -91,6 +156,7 @@ func (c *cleanReader) event(ctx context.Context, r *kgo.Record) (*event, error) 
 	source := value.record("source")
 	e.timestamp = source.long("ts_us")
 	e.complete, _ = source.fields["complete"].(bool)
+	e.reason, _ = source.fields["reason"].(string)
 	for _, h := range r.Headers {
 		n, err := strconv.ParseInt(string(h.Value), 10, 64)
 		switch h.Key {

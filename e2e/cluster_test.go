@@ -50,9 +50,9 @@ type cluster struct {
 func startServers(t *testing.T, version string) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
-	c.dir = c.makeDir()
+	c.dir = makeDir(t)
 	c.registry = testparts.RegistryForTest(t)
-	c.kafka = testparts.KafkaForTest(t)
+	c.kafka = testparts.KafkaForTest(t, testparts.KafkaOptions{})
 	c.cassandra = testparts.CassandraForTest(t, testparts.CassandraOptions{
 		Version: version, Nodes: 3, CDC: true, SyncPeriod: 500 * time.Millisecond,
 	})
@@ -86,18 +86,18 @@ func startServers(t *testing.T, version string) *cluster {
 }
 
 // makeDir makes a folder that is removed after the test unless it failed.
-func (c *cluster) makeDir() string {
-	dir, err := os.MkdirTemp("", "cassdelta-"+c.t.Name()+"-product-")
+func makeDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "cassdelta-"+t.Name()+"-product-")
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	c.t.Cleanup(func() {
-		if c.t.Failed() {
-			c.t.Logf("the folder of the product is kept, with its logs and configuration: %s", dir)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the folder of the product is kept, with its logs and configuration: %s", dir)
 			return
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			c.t.Error(err)
+			t.Error(err)
 		}
 	})
 	return dir
@@ -130,6 +130,7 @@ func (c *cluster) makeTables() {
 	for _, t := range tables {
 		statements = append(statements, t.ddl())
 	}
+	statements = append(statements, fmt.Sprintf("%s AND default_time_to_live = %d", fleeting.ddl(), int(fleetingTTL.Seconds())))
 	for _, s := range statements {
 		if err := c.sessions[0].Query(s).ExecContext(c.ctx); err != nil {
 			c.t.Fatalf("%s: %v", s, err)
@@ -314,15 +315,17 @@ func (c *cluster) unread(drained bool) error {
 
 // caughtUp is an error while dedup has not committed a position behind all raw records. The raw topic is written
 // without transactions, so its last record is just before its end.
-func (c *cluster) caughtUp() error {
-	ends, err := c.admin.ListEndOffsets(c.ctx, rawTopic)
+func (c *cluster) caughtUp() error { return caughtUp(c.ctx, c.admin) }
+
+func caughtUp(ctx context.Context, admin *kadm.Client) error {
+	ends, err := admin.ListEndOffsets(ctx, rawTopic)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
 		return err
 	}
-	committed, err := c.admin.FetchOffsets(c.ctx, group)
+	committed, err := admin.FetchOffsets(ctx, group)
 	if err != nil {
 		return err
 	}

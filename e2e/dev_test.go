@@ -85,6 +85,8 @@ func TestCassandraDev(t *testing.T) {
 	run("CREATE TABLE shop.carts (id int PRIMARY KEY, items int) WITH cdc = true")
 	run("INSERT INTO shop.carts (id, items) VALUES (1, 3)")
 	t.Logf("of a new table: %v", await(`c shop\.carts id=1 items: 3`))
+	// Nothing from here on is a matter of seconds.
+	t.Parallel()
 	t.Logf("of a row whose time is over: %v", awaitFor(`d shop\.orders id=9 item: "of ten seconds" \(ttl\)`, 3*time.Minute))
 
 	segments := listSegments(t, node.CDCRawDir())

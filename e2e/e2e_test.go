@@ -39,8 +39,15 @@
 //
 //	go test ./e2e -run TestCassandra50 -v -timeout 15m
 //
+// # Rounds
+//
+// TestRounds has no Cassandra: raw records as agents write them, three copies of each mutation, go to real brokers, while in
+// each round something is done to the dedup workers or a broker (roundsactions_test.go): killed, paused for longer than the session
+// timeout, scaled, moved to other state directories, out of space. After each round the events must be those of the raw
+// model, one by one, and the round's line says so. The test has two rounds; ./do rounds has as many as it is told.
+//
 // All other tests of this package check the models and the validators themselves, by feeding them what is broken; they
 // need nothing and take a second:
 //
-//	go test ./e2e -skip '^TestCassandra'
+//	go test ./e2e -skip '^(TestCassandra|TestRounds)'
 package e2e

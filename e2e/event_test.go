@@ -12,6 +12,8 @@ type event struct {
 	before, after image
 	// timestamp is the write time of the change, the newest among what changed the row, in microseconds.
 	timestamp int64
+	// reason is why, of an event that was read.
+	reason string
 	// complete is false where the past of the row is not known.
 	complete bool
 	// cause is the raw record that made the change. The statement model does not know it.

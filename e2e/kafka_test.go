@@ -22,6 +22,7 @@ type follower struct {
 
 	mu      sync.Mutex
 	records []*kgo.Record // without control records
+	at      []time.Time   // when each of them was read
 	next    map[string]map[int32]int64
 	err     error
 }
@@ -51,6 +52,7 @@ func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
 	for ctx.Err() == nil {
 		fetches := f.client.PollFetches(ctx)
+		now := time.Now()
 		f.mu.Lock()
 		for _, e := range fetches.Errors() {
 			if ctx.Err() == nil && f.err == nil {
@@ -64,10 +66,18 @@ func (f *follower) run(ctx context.Context) {
 			f.next[r.Topic][r.Partition] = r.Offset + 1
 			if !r.Attrs.IsControl() {
 				f.records = append(f.records, r)
+				f.at = append(f.at, now)
 			}
 		})
 		f.mu.Unlock()
 	}
+}
+
+// from is what was read after the first n records, in the order of reading, and when.
+func (f *follower) from(n int) ([]*kgo.Record, []time.Time, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.records[n:]), slices.Clone(f.at[n:]), f.err
 }
 
 // close ends the reading.

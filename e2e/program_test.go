@@ -119,6 +119,20 @@ func (p *program) kill() error {
 	return nil
 }
 
+// pause is SIGSTOP, and resume goes on: what a process sees whose machine is moved.
+func (p *program) pause() error  { return p.signal(syscall.SIGSTOP) }
+func (p *program) resume() error { return p.signal(syscall.SIGCONT) }
+
+func (p *program) signal(s syscall.Signal) error {
+	if !p.running() {
+		return p.explain("it had ended before it was to get " + s.String())
+	}
+	if err := syscall.Kill(p.pid, s); err != nil {
+		return fmt.Errorf("%s to %s: %w", s, p.name, err)
+	}
+	return nil
+}
+
 // stop is SIGTERM, after which the process must end by itself, without an error.
 func (p *program) stop(ctx context.Context) error {
 	if !p.running() {

@@ -17,7 +17,8 @@ import (
 //   - a row exists if its liveness or one of its cells is alive;
 //   - an update of a partition makes one event for each row whose live view it changes: the live cells with values and
 //     write times, and the liveness, if the row exists before or after;
-//   - where the past is not known, the deletion of a row of which nothing was seen makes a d with an empty before.
+//   - where the past is not known, the deletion by its full key of a row that does not exist makes a d with an empty before, unless
+//     the row's last event was a d.
 //
 // Rows, statics and partitions are maps; nothing is optimised and nothing is shared with the product.
 type rawModel struct {
@@ -32,6 +33,8 @@ type rawModel struct {
 	// initialized holds the raw partitions that have begun with an Init, announced the definitions that each of them has.
 	initialized map[int32]*rawInit
 	announced   map[int32]map[string]bool
+	// fleeting is the hash of that table's definition, of whose records the model has none.
+	fleeting string
 }
 
 // rawUpdate is a data record with its table and rows named.
@@ -51,9 +54,10 @@ type modelPartition struct {
 	rows     map[rowID]*mergedRow
 }
 
-// mergedRow is the merge of all that was seen of a row.
+// mergedRow is the merge of all that was seen of a row. Its last event was a d if told is set.
 type mergedRow struct {
 	table    *table
+	told     bool
 	liveness int64
 	deletion rawDeletion
 	cells    map[string]rawCell
@@ -83,6 +87,10 @@ func (m *rawModel) fold(r *rawRecord) error {
 		}
 		m.initialized[p] = r.init
 	case "Schema":
+		if r.definition.keyspace == keyspace && r.definition.table == fleeting.name {
+			m.fleeting = r.definition.hash
+			return nil
+		}
 		if t := tableByName(r.definition.table); r.definition.keyspace != keyspace || t == nil || !t.cdc {
 			return fmt.Errorf("%s: a definition of %s.%s, which is not followed", r.place, r.definition.keyspace, r.definition.table)
 		} else if !slices.Equal(r.definition.columns, names(t.columns())) {
@@ -113,6 +121,9 @@ func (m *rawModel) fold(r *rawRecord) error {
 		}
 		return m.fold(data)
 	case "Data":
+		if r.data.schema == m.fleeting {
+			return nil
+		}
 		if !m.announced[p][r.data.schema] {
 			return fmt.Errorf("%s: the definition %s is not announced in its partition", r.place, r.data.schema)
 		}
@@ -141,6 +152,11 @@ func (m *rawModel) foldData(r *rawRecord) error {
 		m.partitions[pid] = state
 	}
 	rows := map[rowID]*rawRow{}
+	for _, row := range append(slices.Clone(d.rows), d.static) {
+		if row != nil && row.expires {
+			return fmt.Errorf("%s: something in it expires, and the workload writes no TTL to %s", r.place, t.name)
+		}
+	}
 	for _, row := range d.rows {
 		clustering, err := keyText(t.clustering, row.clustering)
 		if err != nil {
@@ -165,13 +181,12 @@ func (m *rawModel) foldData(r *rawRecord) error {
 		for id := range state.rows {
 			affected[id] = true
 		}
-		if len(t.clustering) == 0 {
-			affected[rowID{table: t.name, partition: partition}] = true
-		}
+	}
+	if len(t.clustering) == 0 && d.deletion.timestamp != noDeletion {
+		affected[rowID{table: t.name, partition: partition}] = true
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(affected), compareRows) {
 		row := state.rows[id]
-		seen := row != nil
 		if row == nil {
 			row = &mergedRow{table: t, liveness: noDeletion, deletion: rawDeletion{timestamp: noDeletion}, cells: map[string]rawCell{}}
 		}
@@ -187,8 +202,8 @@ func (m *rawModel) foldData(r *rawRecord) error {
 		if err := m.emit(r.place, id, row, before, after, deletion); err != nil {
 			return err
 		}
-		// Of a row never seen, what deletes it by its full key is told; without clustering that is a deletion of the
-		// partition.
+		// What deletes a row by its full key is told if the row may have been there before; without clustering that is a deletion of
+		// the partition.
 		deleted := int64(noDeletion)
 		if written != nil {
 			deleted = written.deletion.timestamp
@@ -196,7 +211,8 @@ func (m *rawModel) foldData(r *rawRecord) error {
 		if len(t.clustering) == 0 {
 			deleted = max(deleted, d.deletion.timestamp)
 		}
-		if !seen && after.image == nil && deleted > state.deletion.timestamp {
+		if !row.told && after.image == nil && deleted != noDeletion {
+			row.told = true
 			m.events = append(m.events, &event{row: id, op: "d", before: image{}, timestamp: deleted, cause: r.place})
 		}
 	}
@@ -216,6 +232,7 @@ func (m *rawModel) emit(place rawPlace, id rowID, row *mergedRow, before, after 
 	if e := change(id, before.image, after.image, newest); e != nil {
 		e.cause = place
 		m.events = append(m.events, e)
+		row.told = e.op == "d"
 	}
 	return nil
 }

@@ -68,6 +68,8 @@ type rawRow struct {
 	liveness   int64 // noDeletion if there is none
 	deletion   rawDeletion
 	cells      []rawCell
+	// expires says that the liveness or a cell has a TTL.
+	expires bool
 }
 
 type rawCell struct {
@@ -237,10 +239,8 @@ func (a avroRecord) row() (*rawRow, error) {
 		row.clustering = append(row.clustering, b)
 	}
 	if l, ok := a.optionalRecord("liveness"); ok {
-		if l.int("ttl") != 0 || l.optional("expires_at") != nil {
-			return nil, errors.New("its liveness expires, and the workload writes no TTL")
-		}
 		row.liveness = l.long("timestamp")
+		row.expires = l.int("ttl") != 0 || l.optional("expires_at") != nil
 	}
 	if len(a.records("complex_deletions")) > 0 {
 		return nil, errors.New("it has complex deletions, and no table has multi-cell columns")
@@ -254,10 +254,12 @@ func (a avroRecord) row() (*rawRow, error) {
 			}
 			cell.value = v
 		}
-		if c.int("ttl") != 0 || c.optional("path") != nil {
-			return nil, errors.New("a cell has a TTL or a path, and the workload writes neither")
+		if c.optional("path") != nil {
+			return nil, errors.New("a cell has a path, and no table has multi-cell columns")
 		}
-		if (cell.value == nil) != (c.optional("local_time") != nil) {
+		if c.int("ttl") != 0 {
+			row.expires = true
+		} else if (cell.value == nil) != (c.optional("local_time") != nil) {
 			return nil, errors.New("a cell must have either a value or, as a tombstone, a local deletion time")
 		}
 		row.cells = append(row.cells, cell)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -41,6 +42,8 @@ const stoppedNode = 2
 
 // run runs a scenario and checks everything.
 func run(t *testing.T, s scenario) {
+	// Much of a scenario is waiting for servers: two fit beside each other.
+	t.Parallel()
 	if testing.Short() {
 		t.Fatal("this test starts real servers and cannot be short: leave it out with -skip '^TestCassandra'")
 	}
@@ -55,6 +58,7 @@ func run(t *testing.T, s scenario) {
 	raw := c.follow(rawTopicPattern, kgo.ReadUncommitted())
 	clean := c.follow(cleanTopicPattern, kgo.ReadCommitted())
 	c.startPrograms()
+	c.writeFleeting()
 
 	g := newGenerator(seed, time.Now().UnixMicro())
 	w := &writer{}
@@ -95,6 +99,8 @@ func run(t *testing.T, s scenario) {
 	if err != nil {
 		t.Fatal(c.cause(err))
 	}
+	c.await("the row with a TTL has expired", func() error { return c.checkExpiry(clean) })
+	clock.lap("the row with a TTL has expired")
 	c.drain()
 	clock.lap("the nodes are drained")
 
@@ -169,6 +175,45 @@ func (c *cluster) cause(err error) error {
 		return cause
 	}
 	return err
+}
+
+// writeFleeting writes the one row that expires.
+func (c *cluster) writeFleeting() {
+	c.t.Helper()
+	statement := fmt.Sprintf("INSERT INTO %s (id, v) VALUES (1, 'of some seconds')", fleeting.fullName())
+	if err := c.sessions[0].Query(statement).Consistency(gocql.All).ExecContext(c.ctx); err != nil {
+		c.t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// checkExpiry is an error unless the row that expires has its two events: that of its writing, which is there however late the
+// agents are since time waits for them, and that of its expiry, at a second and for the reason that it is.
+func (c *cluster) checkExpiry(clean *follower) error {
+	reader, err := newCleanReader(c.registry.URL)
+	if err != nil {
+		return err
+	}
+	var events []*event
+	for _, r := range clean.sorted() {
+		if r.Topic != cleanTopic(fleeting) {
+			continue
+		}
+		e, err := reader.event(c.ctx, r)
+		if err != nil {
+			return fmt.Errorf("%s: %w", place(r), err)
+		}
+		events = append(events, e)
+	}
+	if len(events) != 2 {
+		return fmt.Errorf("the row has the events %v, expected that of its writing and that of its expiry", events)
+	}
+	written, expired := events[0], events[1]
+	row := image{"v": `"of some seconds"`}
+	at := (written.timestamp/1e6 + int64(fleetingTTL.Seconds())) * 1e6
+	if written.op != "c" || !written.after.equal(row) || expired.op != "d" || expired.reason != "ttl" || !expired.before.equal(row) || expired.timestamp < at || expired.timestamp > at+60e6 {
+		return fmt.Errorf("the row has the events %v with the reason %q, and %v with the reason %q, expected that of its writing and that of its expiry", written, written.reason, expired, expired.reason)
+	}
+	return nil
 }
 
 // setHints turns the hints that a node keeps for others off and on.

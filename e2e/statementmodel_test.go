@@ -12,12 +12,12 @@ import (
 //
 // What counts as a change of a row is the contract of the clean topic: its live cells, with their write times, or its
 // primary key liveness. So a statement that gives a cell a value, equal or not, changes it, and an INSERT changes the
-// row always; a null where there is nothing changes nothing. The deletion of a row that no statement was about is told,
-// since the row may have been there before all statements.
+// row always; a null where there is nothing changes nothing. The deletion of a row that does not exist is told unless the
+// row's last event was a d, since the row may have been there before all statements.
 type statementModel struct {
 	rows map[rowID]*modelRow
-	// touched holds the rows that any statement was about.
-	touched map[rowID]bool
+	// told holds the rows whose last event was a d.
+	told map[rowID]bool
 	// byPartition finds the rows that a deletion of a partition covers, by the table and the partition's text.
 	byPartition map[[2]string]map[rowID]bool
 	events      []*event
@@ -30,7 +30,7 @@ type modelRow struct {
 }
 
 func newStatementModel() *statementModel {
-	return &statementModel{rows: map[rowID]*modelRow{}, touched: map[rowID]bool{}, byPartition: map[[2]string]map[rowID]bool{}}
+	return &statementModel{rows: map[rowID]*modelRow{}, told: map[rowID]bool{}, byPartition: map[[2]string]map[rowID]bool{}}
 }
 
 // run runs a statement. Those on tables that are not followed are none of the model's business.
@@ -58,11 +58,11 @@ func (m *statementModel) run(s *statement) {
 			m.set(id, rowSets, s.kind == insert, s.timestamp)
 		}
 	case deleteRow:
-		if !m.touched[id] {
+		m.remove(id, s.timestamp)
+		if !m.told[id] {
 			// The past of the tables is not known: the row may have been there.
 			m.emit(&event{row: id, op: "d", before: image{}, timestamp: s.timestamp})
 		}
-		m.remove(id, s.timestamp)
 	case deletePartition:
 		for _, row := range slices.SortedFunc(maps.Keys(m.byPartition[partition]), compareRows) {
 			m.remove(row, s.timestamp)
@@ -105,7 +105,6 @@ func (m *statementModel) remove(id rowID, timestamp int64) {
 }
 
 func (m *statementModel) touch(id rowID) {
-	m.touched[id] = true
 	partition := [2]string{id.table, id.partition}
 	if m.byPartition[partition] == nil {
 		m.byPartition[partition] = map[rowID]bool{}
@@ -116,6 +115,7 @@ func (m *statementModel) touch(id rowID) {
 func (m *statementModel) emit(e *event) {
 	if e != nil {
 		m.events = append(m.events, e)
+		m.told[e.row] = e.op == "d"
 	}
 }
 
@@ -165,6 +165,8 @@ func TestStatementModel(t *testing.T) {
 		{deleteRow, 1, nil, nil},                                                     //
 		{deleteRow, 3, nil, []string{`d {}: -`}},                                     // never seen
 		{deleteRow, 3, nil, nil},                                                     //
+		{deleteCells, 4, []assignment{null("a")}, nil},                               // nothing is known to be gone
+		{deleteRow, 4, nil, []string{`d {}: -`}},                                     // it may have been there
 		{insert, 2, []assignment{value("a", "text", "z")}, []string{`c -: {a="z"}`}}, //
 		{deletePartition, -1, nil, []string{`d {a="z"}: -`, `d {tier="gold"}: -`}},   // both rows, in the order of their names
 		{deletePartition, -1, nil, nil},                                              //

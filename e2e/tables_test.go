@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // keyspace is that of all tables of the workload.
@@ -74,6 +75,13 @@ var tables = []*table{
 		regular:    []column{{name: "seq", typ: "bigint"}},
 	},
 }
+
+// fleeting is a table beside those of the workload, whose rows expire. Of the models none knows it, since time is none of their
+// business; see cluster.checkExpiry.
+var fleeting = &table{name: "fleeting", partition: []column{{name: "id", typ: "int"}}, regular: []column{{name: "v", typ: "text"}}, cdc: true}
+
+// fleetingTTL is its default_time_to_live.
+const fleetingTTL = 10 * time.Second
 
 // nativeColumns is one column for each native type, named c_<type>, and seq.
 func nativeColumns() []column {

@@ -50,7 +50,7 @@ func (v *verification) read(raw, clean *follower) {
 			names = append(names, name)
 		}
 	}
-	for _, t := range tracked() {
+	for _, t := range append(tracked(), fleeting) {
 		want = append(want, cleanTopic(t))
 	}
 	slices.Sort(names)
@@ -96,6 +96,9 @@ func (v *verification) read(raw, clean *follower) {
 		c.t.Fatal(err)
 	}
 	for _, r := range committed {
+		if r.Topic == cleanTopic(fleeting) {
+			continue // checkExpiry has seen to it
+		}
 		e, err := reader.event(c.ctx, r)
 		if err != nil {
 			c.t.Fatalf("%s: %v", place(r), err)

@@ -147,7 +147,7 @@ func FuzzAppendAvro(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind uint8, value []byte) {
 		typ := &Type{Kind: Kind(kind)}
 		if !typ.Native() || len(value) > 10_000 {
-			t.Skip()
+			return
 		}
 		b, err := typ.AppendAvro([]byte{0xaa}, value)
 		if err != nil {

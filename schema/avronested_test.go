@@ -421,7 +421,7 @@ func FuzzAppendAvroNested(f *testing.F) {
 		i := int(which) % len(types)
 		typ := types[i]
 		if len(value) > 10_000 {
-			t.Skip()
+			return
 		}
 		b, err := typ.AppendAvro([]byte{0xaa}, value)
 		if err != nil {

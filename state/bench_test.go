@@ -17,7 +17,7 @@ const (
 // benchStore is a store of benchRows rows, compacted, on the machine's disk, and a function that makes the key of one.
 func benchStore(b *testing.B) (*Store, func(n uint64) []byte) {
 	b.Helper()
-	cache := NewCache(512 << 20)
+	cache := NewCache(256<<20, 256<<20)
 	b.Cleanup(cache.Close)
 	s, err := Open(b.TempDir(), testIdentity, Options{Cache: cache})
 	if err != nil {

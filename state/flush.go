@@ -15,6 +15,11 @@ func (s *Store) FlushIfDue() error {
 		return err
 	}
 	now := s.opts.now()
+	if s.opts.Cache != nil && now.Sub(s.looked) >= memTableLook {
+		s.looked = now
+		m := s.db.Metrics()
+		s.opts.Cache.take(s, int64(m.MemTable.Size+m.MemTable.ZombieSize))
+	}
 	if !s.dirty || s.flushing() || now.Sub(s.flushed) < s.opts.FlushInterval {
 		return nil
 	}
@@ -55,13 +60,44 @@ func (s *Store) Flush() error {
 	return nil
 }
 
-// listener hears of flushes that failed. Pebble calls it with locks held, so it must not call Pebble.
+// writeManifest sees to it that there is a manifest of this opening of the store. Until the first flush there is none (with DisableWAL
+// [pebble.Open] writes nothing), and [pebble.DB.Checkpoint] takes that for an empty one.
+func (s *Store) writeManifest() error {
+	if s.manifest.Load() {
+		return nil
+	}
+	identity, err := s.id.encode()
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	// What is there already: something, so that there is something to flush.
+	if err := s.db.Set(Meta(nil, StoreGroup, "identity"), identity, pebble.NoSync); err != nil {
+		return s.breakWith("flushing", err)
+	}
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return s.breakWith("flushing", err)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-s.failed:
+		return s.usable()
+	}
+}
+
+// listener hears of flushes that failed, and of the first manifest. Pebble calls it with locks held, so it must not call Pebble.
 //
 // Pebble reports the end of a flush with an error also when there was nothing to write, and background errors also of
 // compactions, which it may well try again: only what is reported as both has failed here.
 func (s *Store) listener() *pebble.EventListener {
 	var ended error // of the last flush; Pebble runs one at a time
 	return &pebble.EventListener{
+		ManifestCreated: func(info pebble.ManifestCreateInfo) {
+			if info.Err == nil {
+				s.manifest.Store(true)
+			}
+		},
 		FlushEnd: func(info pebble.FlushInfo) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 )
 
 // Identity says what a store was built from. It is stored when the store is made, and a store is only ever opened as
-// what it is: positions and rows of another topic, of another partition, or made by other rules, would give wrong
+// what it is: positions and rows of another topic, of another partition, would give wrong
 // events.
 type Identity struct {
 	// Topic is the name of the raw topic, and TopicID the id that Kafka gave it: a topic made again under the same
@@ -15,27 +15,24 @@ type Identity struct {
 	TopicID [16]byte
 	// Partition is the raw partition, of Partitions.
 	Partition, Partitions int32
-	// FoldVersion is the version of the rules by which the state was derived from the log.
-	FoldVersion int32
 }
 
-// formatVersion is the version of the keys' layout and of what this package itself stores.
-const formatVersion = 1
+// FormatVersion is the version of the keys' layout and of what this package itself stores.
+const FormatVersion = 1
 
 // storedIdentity is the JSON of the store's meta value "identity".
 type storedIdentity struct {
-	Format      int    `json:"format"`
-	Topic       string `json:"topic"`
-	TopicID     string `json:"topic_id"`
-	Partition   int32  `json:"partition"`
-	Partitions  int32  `json:"partitions"`
-	FoldVersion int32  `json:"fold_version"`
+	Format     int    `json:"format"`
+	Topic      string `json:"topic"`
+	TopicID    string `json:"topic_id"`
+	Partition  int32  `json:"partition"`
+	Partitions int32  `json:"partitions"`
 }
 
 func (id Identity) stored() storedIdentity {
 	return storedIdentity{
-		Format: formatVersion, Topic: id.Topic, TopicID: fmt.Sprintf("%x", id.TopicID),
-		Partition: id.Partition, Partitions: id.Partitions, FoldVersion: id.FoldVersion,
+		Format: FormatVersion, Topic: id.Topic, TopicID: fmt.Sprintf("%x", id.TopicID),
+		Partition: id.Partition, Partitions: id.Partitions,
 	}
 }
 
@@ -74,13 +71,11 @@ func (id Identity) check(dir string, value []byte) error {
 		advice = "open it with the version of the program that wrote it, or move the directory away: " + rebuilt
 	case found.Topic == want.Topic && found.TopicID != want.TopicID:
 		advice = "the topic was deleted and made again, so the stored positions mean nothing now: move the directory away"
-	case found.FoldVersion != want.FoldVersion:
-		advice = "the rules changed: go back to the version that wrote it, or move the directory away: " + rebuilt
 	}
 	return fmt.Errorf("state: %s holds the state of %s, expected that of %s: %s", dir, found, want, advice)
 }
 
 func (s storedIdentity) String() string {
-	return fmt.Sprintf("topic %s (id %s), partition %d of %d, fold version %d, format %d",
-		s.Topic, s.TopicID, s.Partition, s.Partitions, s.FoldVersion, s.Format)
+	return fmt.Sprintf("topic %s (id %s), partition %d of %d, format %d",
+		s.Topic, s.TopicID, s.Partition, s.Partitions, s.Format)
 }

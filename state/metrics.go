@@ -4,8 +4,9 @@ package state
 type Metrics struct {
 	// Commits is how many transactions were committed, and CommittedBytes the size of their keys and values.
 	Commits, CommittedBytes int64
-	// Gets is how often transactions asked the store for a key, GetsFromTxn how often they knew it already.
-	Gets, GetsFromTxn int64
+	// Gets is how often transactions asked Pebble for a key, GetsFromCache how often the row cache knew it, and GetsFromTxn how
+	// often they knew it already.
+	Gets, GetsFromCache, GetsFromTxn int64
 	// DiskBytes is the size of all files, Tables the number of tables.
 	DiskBytes, Tables uint64
 	// MemTableBytes is the memory of memtables, also of those being written.
@@ -42,13 +43,13 @@ func (s *Store) Metrics() Metrics {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.Commits, m.CommittedBytes = s.published.commits, s.published.committedBytes
-	m.Gets, m.GetsFromTxn = s.published.gets, s.published.getsFromTxn
+	m.Gets, m.GetsFromCache, m.GetsFromTxn = s.published.gets, s.published.getsFromCache, s.published.getsFromTxn
 	return m
 }
 
 // counts are those of transactions. The goroutine of the transaction counts, and publishes at its end.
 type counts struct {
-	commits, committedBytes, gets, getsFromTxn int64
+	commits, committedBytes, gets, getsFromCache, getsFromTxn int64
 }
 
 // publish makes the counts visible to Metrics.

@@ -13,20 +13,26 @@ import (
 type Options struct {
 	// Cache is shared by the stores of a process. Nil: the store makes a small one of its own.
 	Cache *Cache
+	// Rows is the cache of rows of the stores of a process. Nil: there is none.
+	Rows *RowCache
 	// FS is the file system; nil means the machine's.
 	FS vfs.FS
-	// MemTableBytes is how much a store collects in memory before it writes a table; up to three times as much
+	// MemTableBytes is how much a store collects in memory before it writes a table; up to twice as much
 	// may be in memory while it does. 0 means 64 MB. See the function [MemTableBytes].
 	MemTableBytes int
 	// FlushInterval is after which time FlushIfDue writes what was committed. 0 means 10 s.
 	FlushInterval time.Duration
 	// Log is given what Pebble has to tell, one line at a time. Nil discards it.
 	Log func(message string)
+	// Fatal is called when Pebble cannot go on, for instance because the disk refuses the manifest, and does not return. The process is
+	// to end as in any other crash, which loses nothing: the log is folded again from the stored position. Nil panics.
+	Fatal func(message string)
 
 	now func() time.Time
 }
 
 const (
+	memTables            = 2
 	defaultMemTable      = 64 << 20
 	minMemTable          = 4 << 20
 	defaultFlushInterval = 10 * time.Second
@@ -36,29 +42,8 @@ const (
 // MemTableBytes divides a budget of memory for the memtables of a process among its stores: 64 MB each as long as
 // that fits, and not less than 4 MB, below which compactions cost more than the memory is worth.
 func MemTableBytes(budget, stores int) int {
-	const tables = 3 // per store: one being filled, the others being written
+	const tables = memTables // per store: one being filled, the other being written
 	return min(defaultMemTable, max(minMemTable, budget/max(stores, 1)/tables))
-}
-
-// Cache keeps blocks of tables in memory, and the files of tables open, for all stores of a process.
-type Cache struct {
-	blocks *pebble.Cache
-	files  *pebble.FileCache
-}
-
-// openFiles is how many tables are kept open per cache.
-const openFiles = 2048
-
-// NewCache makes a cache of so many bytes, which are for the blocks and for the memtables of the stores: memtables
-// leave that much less for blocks, so their budget is to be a fraction. Close it after the last store that uses it.
-func NewCache(bytes int64) *Cache {
-	return &Cache{blocks: pebble.NewCache(bytes), files: pebble.NewFileCache(2, openFiles)}
-}
-
-// Close gives up the cache.
-func (c *Cache) Close() {
-	c.files.Unref()
-	c.blocks.Unref()
 }
 
 // pebbleOptions are the settings that measured best for one get and one set per changed row: large and few
@@ -69,11 +54,12 @@ func (o *Options) pebbleOptions() *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest,
 		DisableWAL:                  true,
 		MemTableSize:                uint64(o.MemTableBytes),
-		MemTableStopWritesThreshold: 3,
+		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               256 << 20,
-		Logger:                      logger{o.Log},
+		MaxManifestFileSize:         1 << 20, // each checkpoint has a copy
+		Logger:                      logger{o.Log, o.Fatal},
 	}
 	p.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := range p.Levels {
@@ -88,9 +74,7 @@ func (o *Options) pebbleOptions() *pebble.Options {
 }
 
 // logger passes on what Pebble logs.
-type logger struct {
-	log func(string)
-}
+type logger struct{ log, fatal func(string) }
 
 func (l logger) write(format string, args []any) {
 	if l.log != nil {
@@ -101,9 +85,12 @@ func (l logger) write(format string, args []any) {
 func (l logger) Infof(format string, args ...any)  { l.write(format, args) }
 func (l logger) Errorf(format string, args ...any) { l.write(format, args) }
 
-// Fatalf is called when Pebble cannot go on, for instance because the disk refuses the manifest. It must not return.
-// The process ends as in any other crash, which loses nothing: the log is folded again from the stored position.
+// Fatalf is called when Pebble cannot go on, see [Options]. It must not return.
 func (l logger) Fatalf(format string, args ...any) {
 	l.write(format, args)
-	panic("state: pebble: " + fmt.Sprintf(format, args...))
+	message := "state: pebble: " + fmt.Sprintf(format, args...)
+	if l.fatal != nil {
+		l.fatal(message)
+	}
+	panic(message)
 }

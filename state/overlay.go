@@ -24,23 +24,24 @@ type overlay struct {
 
 // entry is one key and its value.
 type entry struct {
-	hash             uint32
+	hash             uint64
 	key, keyLen      uint32 // in the arena
 	value, valueLen  uint32 // in the arena
 	present, written bool
 	absentBelow      bool // the store is known not to have the key
+	cached           bool // the row cache had the key
 }
 
 const (
-	entryBytes   = 40 // of an entry with its slots and its place in the order
+	entryBytes   = 44 // of an entry with its slots and its place in the order
 	minSlots     = 1 << 10
 	maxArena     = 1 << 30
 	retainArena  = 1 << 20 // is kept in any case
 	retainFactor = 4       // times the recent peak is kept
 )
 
-func newOverlay() *overlay {
-	return &overlay{seed: maphash.MakeSeed()}
+func newOverlay(seed maphash.Seed) *overlay {
+	return &overlay{seed: seed}
 }
 
 // reset forgets everything, and keeps as much memory as was needed lately.
@@ -62,12 +63,12 @@ func (o *overlay) bytes() int {
 }
 
 // fits says whether another key and value may be added.
-func (o *overlay) fits(key, value []byte) bool {
-	return len(key)+len(value) <= maxArena-len(o.arena)
-}
+func (o *overlay) fits(key, value []byte) bool { return o.hasRoom(len(key) + len(value)) }
 
-func (o *overlay) hash(key []byte) uint32 {
-	return uint32(maphash.Bytes(o.seed, key))
+func (o *overlay) hasRoom(bytes int) bool { return bytes <= maxArena-len(o.arena) }
+
+func (o *overlay) hash(key []byte) uint64 {
+	return maphash.Bytes(o.seed, key)
 }
 
 func (o *overlay) keyOf(e *entry) []byte {
@@ -79,11 +80,11 @@ func (o *overlay) valueOf(e *entry) []byte {
 }
 
 // find returns the index of the entry of key, -1 if there is none.
-func (o *overlay) find(hash uint32, key []byte) int {
+func (o *overlay) find(hash uint64, key []byte) int {
 	if len(o.slots) == 0 {
 		return -1
 	}
-	mask := uint32(len(o.slots) - 1)
+	mask := uint64(len(o.slots) - 1)
 	for at := hash & mask; o.slots[at] != 0; at = (at + 1) & mask {
 		index := int(o.slots[at] - 1)
 		e := &o.entries[index]
@@ -95,7 +96,7 @@ func (o *overlay) find(hash uint32, key []byte) int {
 }
 
 // add adds an entry for a key that has none, and returns its index.
-func (o *overlay) add(hash uint32, key []byte) int {
+func (o *overlay) add(hash uint64, key []byte) int {
 	if 4*(len(o.entries)+1) > 3*len(o.slots) {
 		o.grow()
 	}
@@ -106,8 +107,8 @@ func (o *overlay) add(hash uint32, key []byte) int {
 	return index
 }
 
-func (o *overlay) place(index, hash uint32) {
-	mask := uint32(len(o.slots) - 1)
+func (o *overlay) place(index uint32, hash uint64) {
+	mask := uint64(len(o.slots) - 1)
 	at := hash & mask
 	for o.slots[at] != 0 {
 		at = (at + 1) & mask

@@ -101,7 +101,7 @@ func (t *Txn) iterator(from, to []byte) (*pebble.Iterator, error) {
 		t.iter.SetBounds(from, to)
 		return t.iter, nil
 	}
-	iter, err := t.s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	iter, err := t.from.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return nil, err
 	}

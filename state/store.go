@@ -3,12 +3,15 @@ package state
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"cassdelta/state/files"
 )
 
 // ErrBroken is returned once a commit or a flush failed: what the store holds in memory is then unknown. Close it and
@@ -17,6 +20,10 @@ var ErrBroken = errors.New("state: the store is broken by an earlier error; clos
 
 // ErrClosed is returned for what is done to a store that was closed.
 var ErrClosed = errors.New("state: the store is closed")
+
+// flushPhases is over how many parts of the flush interval the stores of a process are spread: the disk has less to do at a time, and
+// after a crash there is a store of which little is to be folded again.
+const flushPhases = 8
 
 // retainBatch is up to which size the buffer of a commit is used again.
 const retainBatch = 8 << 20
@@ -31,6 +38,10 @@ type Store struct {
 	lock *pebble.Lock
 
 	positionKey []byte
+	epoch       string
+	owner       *owner // of entries of the row cache; nil without
+	warm        []byte // up to which key it was warmed; nil once that has ended
+	warmed      bool   // it was, to the last row
 
 	txn     *Txn
 	overlay *overlay      // of the open transaction
@@ -39,8 +50,10 @@ type Store struct {
 
 	dirty     bool            // something was committed since the last flush began
 	flushed   time.Time       // when the last flush began
+	looked    time.Time       // when it was last looked what the memtables have
 	flushDone <-chan struct{} // of the last flush begun by FlushIfDue; nil if it was seen to end
 
+	ending atomic.Bool  // Close was called
 	life   sync.RWMutex // held while the database must not be closed
 	closed bool
 
@@ -51,7 +64,9 @@ type Store struct {
 	published counts
 
 	failed chan struct{} // closed with broken set
-	stalls atomic.Int64
+	// manifest says that Pebble has written one since the store was opened.
+	manifest atomic.Bool
+	stalls   atomic.Int64
 }
 
 // Open opens the store in dir, and makes it if the directory is empty or does not exist. It returns an error if the
@@ -61,7 +76,7 @@ func Open(dir string, id Identity, opts Options) (*Store, error) {
 		return nil, err
 	}
 	opts.setDefaults()
-	if err := makeDirectory(dir, opts.FS); err != nil {
+	if err := files.MakeDirectory(dir, opts.FS); err != nil {
 		return nil, fmt.Errorf("state: making the directory %s: %w", dir, err)
 	}
 	if err := checkDirectory(dir, opts.FS); err != nil {
@@ -75,10 +90,15 @@ func Open(dir string, id Identity, opts Options) (*Store, error) {
 	s := &Store{
 		dir: dir, id: id, opts: opts, lock: lock,
 		positionKey: Meta(nil, uint16(id.Partition), "position"),
-		overlay:     newOverlay(),
-		flushed:     opts.now(),
+		flushed:     opts.now().Add(-opts.FlushInterval / flushPhases * time.Duration(id.Partition%flushPhases)),
 		failed:      make(chan struct{}),
 	}
+	seed := maphash.MakeSeed()
+	if opts.Rows != nil {
+		seed = opts.Rows.seed
+		s.forgetRows()
+	}
+	s.overlay = newOverlay(seed)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -114,6 +134,14 @@ func (s *Store) open() error {
 	s.batch = db.NewBatch(pebble.WithMaxRetainedSizeBytes(retainBatch))
 	if err := s.identify(); err != nil {
 		return err
+	}
+	if value, closer, err := db.Get(epochKey); err == nil {
+		s.epoch = string(value)
+		if err := closer.Close(); err != nil {
+			return fmt.Errorf("state: %s: reading the epoch: %w", s.dir, err)
+		}
+	} else if !errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("state: %s: reading the epoch: %w", s.dir, err)
 	}
 	value, closer, err := db.Get(s.positionKey)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -175,6 +203,13 @@ func (s *Store) Position() (p Position, ok bool) {
 	return s.position, s.known
 }
 
+// epochKey is where the epoch is.
+var epochKey = Meta(nil, StoreGroup, "epoch")
+
+// Epoch says by which rules the state is derived at its position: what [Txn.SetEpoch] set last, empty if it never did. It means nothing to this
+// package. It is for the goroutine of the transactions.
+func (s *Store) Epoch() string { return s.epoch }
+
 // usable returns why the store cannot be used.
 func (s *Store) usable() error {
 	if s.closed {
@@ -219,6 +254,7 @@ func (s *Store) Close() error {
 	if s.usable() == nil {
 		err = s.Flush()
 	}
+	s.ending.Store(true)
 	s.life.Lock()
 	s.closed = true
 	s.life.Unlock()
@@ -227,12 +263,18 @@ func (s *Store) Close() error {
 
 // release closes the database and gives up the lock.
 func (s *Store) release() error {
+	if s.owner != nil {
+		s.opts.Rows.forget(s.owner)
+	}
 	var errs [3]error
 	if s.db != nil {
 		errs[0] = s.batch.Close()
 		errs[1] = s.db.Close()
 	}
 	errs[2] = s.lock.Close()
+	if s.opts.Cache != nil {
+		s.opts.Cache.take(s, 0)
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("state: closing the store in %s: %w", s.dir, err)
 	}

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-var testIdentity = Identity{Topic: "raw", TopicID: [16]byte{1, 2}, Partition: 3, Partitions: 32, FoldVersion: 1}
+var testIdentity = Identity{Topic: "raw", TopicID: [16]byte{1, 2}, Partition: 3, Partitions: 32}
 
 func TestReopen(t *testing.T) {
 	fs := vfs.NewMem()
@@ -89,7 +91,6 @@ func TestIdentity(t *testing.T) {
 		{func(id *Identity) { id.TopicID[0] = 9 }, []string{"id 0102", "id 0902", "made again"}},
 		{func(id *Identity) { id.Partition = 4 }, []string{"partition 3 of 32", "partition 4 of 32"}},
 		{func(id *Identity) { id.Partitions = 64 }, []string{"of 32", "of 64"}},
-		{func(id *Identity) { id.FoldVersion = 2 }, []string{"fold version 1", "fold version 2", "rules changed"}},
 	} {
 		id := testIdentity
 		test.alter(&id)
@@ -250,7 +251,8 @@ func TestFlushIfDue(t *testing.T) {
 			t.Fatalf("on disk at %d, expected %d", at, want)
 		}
 	}
-	step(1, 9*time.Second, false)
+	// Partition 3 begins three eighths of the interval early.
+	step(1, 6*time.Second, false)
 	step(2, time.Second, true)
 	step(3, 9*time.Second, false)
 	step(4, 9*time.Second, true)
@@ -382,9 +384,70 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// Blocks leave the memtables their room, though these begin small, and take none of it themselves.
+func TestRoomForBlocks(t *testing.T) {
+	const room, memTables = 1 << 20, 8 << 20
+	cache := NewCache(room, memTables)
+	defer cache.Close()
+	now := time.Unix(1, 0)
+	s, err := Open("dir", testIdentity, Options{FS: vfs.NewMem(), Cache: cache, MemTableBytes: memTables / 2, now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := 0
+	write := func(rows int) {
+		tx := s.Begin()
+		for range rows {
+			value := make([]byte, 1000)
+			for at := 0; at < len(value); at += 8 {
+				binary.LittleEndian.PutUint64(value[at:], rand.Uint64())
+			}
+			if err := tx.Set(fmt.Appendf(nil, "row %08d", written), value); err != nil {
+				t.Fatal(err)
+			}
+			written++
+		}
+		if err := tx.Commit(Position{Offset: int64(written)}); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(memTableLook)
+		if err := s.FlushIfDue(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() int64 {
+		tx := s.Begin()
+		defer tx.Discard()
+		rows := 0
+		err := tx.Scan([]byte("row"), []byte("rox"), func(_, _ []byte) (bool, error) { rows++; return true, nil })
+		if err != nil || rows != written {
+			t.Fatalf("%d rows, %v; expected %d", rows, err, written)
+		}
+		return cache.blocks.Size()
+	}
+	write(4000)
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	taken := int64(0)
+	for taken < memTables/2 {
+		if size := read(); size > room*11/10 || size < room/2 {
+			t.Fatalf("%d bytes of blocks with %d of memtables, expected up to %d", size, taken, room)
+		}
+		write(500)
+		taken = cache.taken[s]
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(cache.taken) > 0 {
+		t.Error("a store that is closed has memtables")
+	}
+}
+
 // Stores of one process share a cache, and may be watched while they work.
 func TestSharedCache(t *testing.T) {
-	cache := NewCache(8 << 20)
+	cache := NewCache(4<<20, 4<<20)
 	defer cache.Close()
 	fs := vfs.NewMem()
 	var stores []*Store
@@ -449,7 +512,7 @@ func TestSharedCache(t *testing.T) {
 func TestMemTableBytes(t *testing.T) {
 	for _, test := range []struct{ budget, stores, want int }{
 		{1 << 30, 1, 64 << 20},
-		{1 << 30, 8, 1 << 30 / 24},
+		{768 << 20, 8, 48 << 20},
 		{1 << 30, 1000, 4 << 20},
 		{0, 0, 4 << 20},
 	} {

@@ -25,7 +25,10 @@ type Txn struct {
 	o   *overlay
 	err error // why it cannot be used
 
+	from pebble.Reader // what it reads: the store, or a reader
+
 	ranges []keySpan // of DeleteRange
+	epoch  string    // of SetEpoch
 
 	iter     *pebble.Iterator // made by the first scan, used again by the next
 	scanning int              // scans under way
@@ -40,7 +43,7 @@ func (s *Store) Begin() *Txn {
 	if s.txn != nil {
 		return &Txn{err: fmt.Errorf("%w: %s", ErrBusy, s.dir)}
 	}
-	s.txn = &Txn{s: s, o: s.overlay}
+	s.txn = &Txn{s: s, o: s.overlay, from: s.db}
 	return s.txn
 }
 
@@ -68,7 +71,7 @@ func (t *Txn) Get(key []byte) ([]byte, error) {
 }
 
 // load reads a key from the store into the overlay.
-func (t *Txn) load(hash uint32, key []byte) (int, error) {
+func (t *Txn) load(hash uint64, key []byte) (int, error) {
 	if len(t.ranges) > 0 && t.deleted(key) != nil {
 		if !t.o.fits(key, nil) {
 			t.err = fmt.Errorf("%w: %s", ErrTooLarge, t.s.dir)
@@ -78,8 +81,11 @@ func (t *Txn) load(hash uint32, key []byte) (int, error) {
 		t.o.entries[index].absentBelow = true
 		return index, nil
 	}
+	if index, known := t.loadCached(hash, key); known {
+		return index, nil
+	}
 	t.s.counts.gets++
-	value, closer, err := t.s.db.Get(key)
+	value, closer, err := t.from.Get(key)
 	absent := errors.Is(err, pebble.ErrNotFound)
 	if err != nil && !absent {
 		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
@@ -99,6 +105,66 @@ func (t *Txn) load(hash uint32, key []byte) (int, error) {
 		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
 	}
 	return index, nil
+}
+
+// loadCached reads a key from the row cache into the overlay, if that knows it.
+func (t *Txn) loadCached(hash uint64, key []byte) (index int, known bool) {
+	rows := t.s.opts.Rows
+	if !t.s.cacheable(key) || !t.o.hasRoom(len(key)+rows.largest()) {
+		return 0, false
+	}
+	at := len(t.o.arena)
+	arena, known, present := rows.get(hash, rows.number(t.s.owner, key), key[partitionAt:], t.o.arena)
+	if !known {
+		if !t.s.allCached() {
+			return 0, false
+		}
+		index = t.o.add(hash, key)
+		t.o.entries[index].absentBelow = true
+		t.s.counts.getsFromCache++
+		return index, true
+	}
+	t.s.counts.getsFromCache++
+	t.o.arena = arena
+	length := len(arena) - at
+	index = t.o.add(hash, key)
+	e := &t.o.entries[index]
+	e.cached, e.present, e.absentBelow = true, present, !present
+	e.value, e.valueLen = uint32(at), uint32(length)
+	return index, true
+}
+
+// cacheable reports whether the row cache takes a key.
+func (s *Store) cacheable(key []byte) bool {
+	return s.opts.Rows != nil && len(key) > partitionAt && Space(key[spaceAt]) == SpaceRows
+}
+
+// cacheRow puts a row into the row cache.
+func (s *Store) cacheRow(hash uint64, key, value []byte) {
+	s.opts.Rows.put(hash, s.opts.Rows.number(s.owner, key), key[partitionAt:], value)
+}
+
+// cache puts into the row cache what the transaction, which is committed, knows.
+func (t *Txn) cache() {
+	s := t.s
+	if s.opts.Rows == nil {
+		return
+	}
+	if len(t.ranges) > 0 {
+		s.forgetRows() // the cache does not find what is within a range
+	}
+	for i := range t.o.entries {
+		e := &t.o.entries[i]
+		key := t.o.keyOf(e)
+		if !s.cacheable(key) || e.cached && !e.written && len(t.ranges) == 0 {
+			continue
+		}
+		var value []byte
+		if e.present {
+			value = t.o.valueOf(e)
+		}
+		s.cacheRow(e.hash, key, value)
+	}
 }
 
 // writable returns why a key and a value cannot be written.
@@ -132,6 +198,9 @@ func (t *Txn) Delete(key []byte) error {
 	t.o.write(key).present = false
 	return nil
 }
+
+// SetEpoch makes text that of [Store.Epoch], once the transaction is committed.
+func (t *Txn) SetEpoch(text string) { t.epoch = text }
 
 // Bytes is how much memory the transaction holds, about, for what it wrote and for what it read. The caller bounds it
 // by committing in time. A commit of more than half a memtable is written to disk at once, as tables of its own, so it
@@ -175,6 +244,10 @@ func (t *Txn) Commit(p Position) error {
 		return s.breakWith("committing", err)
 	}
 	s.committed(p, size)
+	if t.epoch != "" {
+		s.epoch = t.epoch
+	}
+	t.cache()
 	return nil
 }
 
@@ -196,6 +269,11 @@ func (t *Txn) fill(batch *pebble.Batch, p Position) error {
 			err = batch.Delete(t.o.keyOf(e), nil)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	if t.epoch != "" {
+		if err := batch.Set(epochKey, []byte(t.epoch), nil); err != nil {
 			return err
 		}
 	}

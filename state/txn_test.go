@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -378,7 +379,7 @@ func TestOverlayOrder(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range 200 {
-		o := newOverlay()
+		o := newOverlay(maphash.MakeSeed())
 		written := map[string]bool{}
 		for range r.IntN(30) {
 			for range r.IntN(30) {

@@ -26,9 +26,6 @@ func generate(dir, workload, form string, count int) error {
 	default:
 		return fmt.Errorf("workload %q: expected inserts or updates", workload)
 	}
-	if form != "plain" && form != "lz4" {
-		return fmt.Errorf("form %q: expected plain or lz4", form)
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -38,11 +35,9 @@ func generate(dir, workload, form string, count int) error {
 	for i := range count {
 		id := firstSegment + int64(i)
 		segment, _ := bench.Segment(id, bench.SegmentSize, mutations)
-		if form == "lz4" {
-			var err error
-			if segment, err = bench.Compress(segment); err != nil {
-				return err
-			}
+		segment, err := bench.Form(segment, form)
+		if err != nil {
+			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, commitlog.SegmentName(bench.Version, id)), segment, 0o644); err != nil {
 			return err

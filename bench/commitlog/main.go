@@ -9,7 +9,7 @@ import (
 )
 
 const help = `usage:
-  commitlog generate DIR inserts|updates plain|lz4 COUNT   COUNT segments of 32 MiB each, and schema.cql
+  commitlog generate DIR inserts|updates FORM COUNT   COUNT segments of 32 MiB each, and schema.cql; FORM is plain, lz4, snappy, deflate, zstd, encrypted
   commitlog read DIR cells|unwanted WARMUP RUNS            read them so often; how long a pass takes
   commitlog follow DIR                                     read them once as one directory; the memory it took
   commitlog measure COMMAND...                             run a command without its output; the memory it took`

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"cassdelta/bench"
 	"cassdelta/commitlog"
 	"cassdelta/schema"
 )
@@ -125,7 +126,7 @@ func follow(dir string) error {
 	if err != nil {
 		return err
 	}
-	tail, err := commitlog.NewTail(commitlog.TailConfig{Dir: dir, Static: true})
+	tail, err := commitlog.NewTail(commitlog.TailConfig{Dir: dir, Static: true, Keys: bench.Keys})
 	if err != nil {
 		return err
 	}

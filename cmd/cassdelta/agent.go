@@ -74,7 +74,7 @@ func (c *agentCmd) Run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	stop, err := obs.Serve(c.Metrics, registry, log)
+	stop, err := obs.Serve(c.Metrics, registry, nil, log)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ const (
 
 func (n *fakeNode) serve(conn net.Conn) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(2 * patience))
 	for {
 		var header [9]byte // version, flags, stream (2), opcode, length (4)
 		if _, err := io.ReadFull(conn, header[:]); err != nil {

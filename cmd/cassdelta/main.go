@@ -30,12 +30,15 @@ type cli struct {
 	Version kong.VersionFlag `env:"-" help:"Print the version."`
 	Log     obs.LogConfig    `embed:"" prefix:"log-"`
 
-	Demo    demoCmd    `cmd:"" help:"Show it working: recorded segments of a three-node cluster in, events out. Needs nothing else."`
-	Dev     devCmd     `cmd:"" help:"Show the changes of a Cassandra on this machine, from its cdc_raw directories."`
-	Agent   agentCmd   `cmd:"" help:"Publish the changes of one node to the raw topic. Runs beside the node."`
-	Dedup   dedupCmd   `cmd:"" help:"Turn the raw topic into clean topics: one event per change."`
-	Tail    tailCmd    `cmd:"" help:"Print the clean topics."`
-	Segment segmentCmd `cmd:"" help:"Look into commit log segments."`
+	Demo           demoCmd           `cmd:"" help:"Show it working: recorded segments of a three-node cluster in, events out. Needs nothing else."`
+	Dev            devCmd            `cmd:"" help:"Show the changes of a Cassandra on this machine, from its cdc_raw directories."`
+	Agent          agentCmd          `cmd:"" help:"Publish the changes of one node to the raw topic. Runs beside the node."`
+	Dedup          dedupCmd          `cmd:"" help:"Turn the raw topic into clean topics: one event per change."`
+	Group          groupCmd          `cmd:"" help:"Look at the consumer group of dedup: where it is, which tables are parked; release them."`
+	State          stateCmd          `cmd:"" help:"Look into the state of dedup; checkpoints and savepoints."`
+	RecoverOffsets recoverOffsetsCmd `cmd:"" help:"Find the positions that a group has lost, and commit them. No worker may run."`
+	Tail           tailCmd           `cmd:"" help:"Print the clean topics."`
+	Segment        segmentCmd        `cmd:"" help:"Look into commit log segments."`
 }
 
 func main() {

@@ -58,10 +58,13 @@ func startPipeline(t *testing.T, dirs []string, tables []*schema.Table, dedupArg
 	return p
 }
 
+// patience is how long the tests wait for what is to come: longer than any machine takes.
+const patience = 2 * time.Minute
+
 // await waits until a condition holds; there is no announcement of those that it is used for.
 func (p *pipeline) await(what string, condition func() bool) {
 	p.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !condition() {
 		for _, process := range append(p.agents[:len(p.agents):len(p.agents)], p.dedup) {
 			select {
@@ -135,21 +138,26 @@ func (p *pipeline) stop() {
 // metrics are the metrics that a process serves at this moment.
 func (p *pipeline) metrics(of *process) string {
 	p.t.Helper()
+	response, err := http.Get("http://" + p.address(of) + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// address is where a process serves its metrics.
+func (p *pipeline) address(of *process) string {
+	p.t.Helper()
 	for line := range strings.Lines(of.errors()) {
 		var l struct{ Msg, Address string }
-		if json.Unmarshal([]byte(line), &l) != nil || l.Msg != "serving metrics" {
-			continue
+		if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "serving metrics" {
+			return l.Address
 		}
-		response, err := http.Get("http://" + l.Address + "/metrics")
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(response.Body)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		return string(text)
 	}
 	p.t.Fatalf("no address of the metrics in\n%s", of.errors())
 	return ""
@@ -219,7 +227,7 @@ func TestBadInput(t *testing.T) {
 // checkDeadLetters holds that there are two: the mutation with its bytes and position, and the damage of the segment.
 func checkDeadLetters(t *testing.T, p *pipeline, payload []byte, at commitlog.Position) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	letters := map[string]*kgo.Record{}
 	for len(letters) < 2 {

@@ -76,6 +76,10 @@ func TestRefusals(t *testing.T) {
 			"cassdelta dev: schema: open ARG: no such file or directory",
 		},
 		{
+			"dedup, standby without checkpoints", "dedup --standby --state-directory " + empty + " --kafka-brokers " + kafka, exitFailed,
+			"cassdelta dedup: standby: copies of checkpoints are kept, and there are none; say where they are, by checkpoint-store",
+		},
+		{
 			"unknown key", config("state-directory: x\nkafka:\n  broker: [a]\n"), exitUsage,
 			"cassdelta: ARG:3: unknown key kafka.broker; did you mean kafka-brokers?\nTry: cassdelta dedup --help",
 		},

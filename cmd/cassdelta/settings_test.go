@@ -86,10 +86,10 @@ func sample(t *testing.T, flag *kong.Flag, ca string) string {
 		return "x"
 	case []string:
 		return "a,b"
-	case int16, int32:
+	case int, int16, int32, *int32:
 		return "7"
 	}
-	if value := map[string]string{"DURATION": "7s", "SEGMENT:OFFSET": "1:2", "TIME": "2026-02-01", "TABLES": "{shop.orders: {emit: changes}}"}[flag.PlaceHolder]; value != "" {
+	if value := map[string]string{"DURATION": "7s", "SIZE": "7MiB", "SEGMENT:OFFSET": "1:2", "TIME": "2026-02-01", "TABLES": "{shop.orders: {emit: changes}}"}[flag.PlaceHolder]; value != "" {
 		return value
 	}
 	t.Fatalf("flag --%s has the type %v, of which this test has no value", flag.Name, flag.Target.Type())
@@ -112,6 +112,9 @@ func valueOf(t *testing.T, name string, args []string) string {
 		if flag.Name == name {
 			if ca, ok := flag.Target.Interface().(*caFile); ok {
 				return fmt.Sprint(ca != nil && ca.pool != nil)
+			}
+			if n, ok := flag.Target.Interface().(*int32); ok && n != nil {
+				return fmt.Sprint(*n)
 			}
 			return fmt.Sprint(flag.Target.Interface())
 		}

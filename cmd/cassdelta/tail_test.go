@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -43,7 +42,7 @@ func runTail(t *testing.T, args ...string) (stdout string, err error) {
 	}
 	kctx, err := parser.Parse(append([]string{"tail"}, args...))
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		kctx.BindTo(ctx, (*context.Context)(nil))
 		kctx.BindTo(&out, (*io.Writer)(nil))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,21 +10,12 @@ import (
 	"cassdelta/schema"
 )
 
-// closedPort is an address where nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+// closed is an address where nothing listens, and no other test will.
+const closed = "127.0.0.1:1"
 
 // TestUnreachable holds that a verb gives up in bounded time where it can do nothing, with one sentence that says what to
 // do. The time is that of a bubble, in which nobody waits for it.
 func TestUnreachable(t *testing.T) {
-	closed := closedPort(t)
 	node := startNode(t, schema.UUID{1}, demoTables(t)...)
 	cdcRaw, state := t.TempDir(), t.TempDir()
 	// Why an address does not answer. At the very end of the time it can be that the time is over.

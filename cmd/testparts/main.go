@@ -23,11 +23,13 @@ import (
 type cli struct {
 	Cluster      clusterCmd      `cmd:"" help:"Run a Cassandra cluster with CDC on until Ctrl-C."`
 	Kafka        kafkaCmd        `cmd:"" help:"Run a Kafka broker until Ctrl-C."`
+	ObjectStore  objectStoreCmd  `cmd:"" name:"objectstore" help:"Run a server with the API of S3, and a command beside it."`
 	Registry     registryCmd     `cmd:"" help:"Run a schema registry until Ctrl-C."`
 	Record       recordCmd       `cmd:"" help:"Run a workload on a cluster and record its commit log segments."`
 	Differential differentialCmd `cmd:"" help:"Compare the commit log reader with Cassandra's own on random writes to real nodes."`
 	Workloads    workloadsCmd    `cmd:"" help:"Compare what agents and fold make of random workloads on real clusters with SELECT."`
 	Mutants      mutantsCmd      `cmd:"" help:"Break each rule of the merge once, and print which test fails."`
+	Simulate     simulateCmd     `cmd:"" help:"Run whole dedup workers against brokers in one process, in virtual time, while everything happens to them that can."`
 	Fetch        fetchCmd        `cmd:"" help:"Download the servers that are not yet in the cache."`
 }
 
@@ -119,7 +121,7 @@ func (c *kafkaCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer k.Close()
-	fmt.Printf("ready: bootstrap server %s, log %s. Ctrl-C stops it.\n", k.Brokers[0], k.LogPath)
+	fmt.Printf("ready: bootstrap server %s, log %s. Ctrl-C stops it.\n", k.Brokers[0], k.LogPath(0))
 	<-ctx.Done()
 	fmt.Println("stopping")
 	stopCtx, cancel := stopContext()

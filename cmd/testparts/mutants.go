@@ -18,8 +18,11 @@ import (
 type mutantsCmd struct {
 	List    string   `help:"The list of mutants." default:"dedup/testdata/mutants.txt"`
 	Package string   `help:"The package that they are of." default:"dedup"`
-	Tests   string   `help:"The tests that are to fail." default:"^Test(Examples|CellOrder|LivenessOrder|Second|Counter.*|Removals|MergeLaws|Element.*|Stats.*|Refused|Large.*|ManyRanges|Joined.*|Dropped.*|Row.*|Parts.*|UserTypes.*|Properties|Cuts)$"`
+	Tests   string   `help:"The tests that are to fail." default:"^Test(Examples|CellOrder|LivenessOrder|Second|Counter.*|Removals|MergeLaws|Element.*|Stats.*|Refused|Large.*|ManyRanges|Joined.*|Dropped.*|Row.*|Parts.*|UserTypes.*|Properties|Cuts|Cop.*|ExpiryOff)$"`
 	Only    []string `help:"Names of mutants. Default: all."`
+
+	Protocol bool `help:"Instead break each rule by which events are written exactly once, and print the seed of the simulation, or the test, that fails."`
+	Seeds    int  `help:"With --protocol: up to how many seeds are tried." default:"200"`
 }
 
 // mutant is one break of the code: old is replaced by new.
@@ -33,6 +36,9 @@ type mutant struct {
 // Run breaks the package in each of the ways of the list, one at a time, and prints which test sees it. All mutants are
 // compiled into one test program, each behind a condition, and an environment variable chooses one.
 func (c *mutantsCmd) Run(ctx context.Context) error {
+	if c.Protocol {
+		return c.runProtocol(ctx)
+	}
 	text, err := os.ReadFile(c.List)
 	if err != nil {
 		return err
@@ -124,37 +130,11 @@ func mutant[T any](name string, right, wrong T) T {
 
 // build compiles the tests of the package with all mutants in it.
 func (c *mutantsCmd) build(ctx context.Context, list []*mutant, dir string) (program string, err error) {
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
-	folder, err := filepath.Abs(c.Package)
+	files, err := c.overlay(list, dir)
 	if err != nil {
 		return "", err
 	}
-	add := func(name, text string) error {
-		path := filepath.Join(dir, name)
-		overlay.Replace[filepath.Join(folder, name)] = path
-		return os.WriteFile(path, []byte(text), 0o644)
-	}
-	if err := add("mutant_switch.go", fmt.Sprintf(mutantSwitch, filepath.Base(folder))); err != nil {
-		return "", err
-	}
-	byFile := map[string][]*mutant{}
-	for _, m := range list {
-		byFile[m.file] = append(byFile[m.file], m)
-	}
-	for file, mutants := range byFile {
-		text, err := os.ReadFile(filepath.Join(folder, file))
-		if err != nil {
-			return "", err
-		}
-		mutated, err := apply(string(text), mutants)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", file, err)
-		}
-		if err := add(file, mutated); err != nil {
-			return "", err
-		}
-	}
-	text, err := json.Marshal(overlay)
+	text, err := json.Marshal(map[string]any{"Replace": files})
 	if err != nil {
 		return "", err
 	}
@@ -168,6 +148,44 @@ func (c *mutantsCmd) build(ctx context.Context, list []*mutant, dir string) (pro
 		return "", fmt.Errorf("compile the mutants: %w\n%s", err, out)
 	}
 	return program, nil
+}
+
+// overlay writes the files with all mutants in them into dir, and returns which file each replaces.
+func (c *mutantsCmd) overlay(list []*mutant, dir string) (map[string]string, error) {
+	files := map[string]string{}
+	add := func(path, text string) error {
+		replaced := filepath.Join(dir, fmt.Sprintf("%d-%s", len(files), filepath.Base(path)))
+		files[path] = replaced
+		return os.WriteFile(replaced, []byte(text), 0o644)
+	}
+	byFile := map[string][]*mutant{}
+	for _, m := range list {
+		path, err := filepath.Abs(filepath.Join(c.Package, m.file))
+		if err != nil {
+			return nil, err
+		}
+		byFile[path] = append(byFile[path], m)
+	}
+	for path, mutants := range byFile {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		mutated, err := apply(string(text), mutants)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if err := add(path, mutated); err != nil {
+			return nil, err
+		}
+		folder := filepath.Dir(path)
+		if choice := filepath.Join(folder, "mutant_switch.go"); files[choice] == "" {
+			if err := add(choice, fmt.Sprintf(mutantSwitch, filepath.Base(folder))); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return files, nil
 }
 
 // apply puts the mutants of a file into it, each behind its condition. Of one text there may be several.
@@ -208,8 +226,13 @@ var failedTest = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^panic: (.*)`)
 
 // test runs the tests with a mutant, and returns the first that failed.
 func (c *mutantsCmd) test(ctx context.Context, program, mutant string) (failed string, out []byte, err error) {
-	cmd := exec.CommandContext(ctx, program, "-test.run", c.Tests, "-test.failfast", "-test.timeout", "5m", "-test.short")
-	cmd.Dir = c.Package
+	return runMutant(ctx, program, c.Package, c.Tests, mutant)
+}
+
+// runMutant runs tests of a package with a mutant, and returns the first that failed.
+func runMutant(ctx context.Context, program, dir, tests, mutant string) (failed string, out []byte, err error) {
+	cmd := exec.CommandContext(ctx, program, "-test.run", tests, "-test.failfast", "-test.timeout", "5m", "-test.short")
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "MUTANT="+mutant)
 	out, err = cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -228,4 +251,74 @@ func (c *mutantsCmd) test(ctx context.Context, program, mutant string) (failed s
 		return "", out, fmt.Errorf("the tests ended without a word: %w\n%s", exit, out)
 	}
 	return names[len(names)-1], out, nil
+}
+
+// Where the mutants of the protocol are, and the tests that see what the simulation does not: it has no one who sets back the
+// group's positions, or loses them.
+const (
+	protocolList  = "dedup/testdata/protocol.txt"
+	protocolTests = "^Test(PositionsThatDoNotFit|PositionsOfAnotherGenerationAreNotCommitted|PositionInOpenTransaction|CommitThatLooksAborted|" +
+		"Zombie|PartitionThatCameBackIsOpenedAnew|Crashes|AbandonedTransaction|OneDeadLetterOfARecord|EpochWithinARecord|Epochs|SetBack|Cuts|Properties)$"
+)
+
+// runProtocol simulates with each of the mutants until a seed fails, and runs the tests if none does.
+func (c *mutantsCmd) runProtocol(ctx context.Context) error {
+	text, err := os.ReadFile(protocolList)
+	if err != nil {
+		return err
+	}
+	list, err := parseMutants(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", protocolList, err)
+	}
+	dir, err := os.MkdirTemp("", "cassdelta-mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	files, err := c.overlay(list, dir)
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(dir, "protocol.test")
+	if err := buildSimulation(ctx, dir, program, true, files); err != nil {
+		return err
+	}
+	start := time.Now()
+	tried, survived := 0, 0
+	for _, m := range list {
+		if len(c.Only) > 0 && !slices.Contains(c.Only, m.name) {
+			continue
+		}
+		caught, err := c.simulateMutant(ctx, program, m.name)
+		if err != nil {
+			return err
+		}
+		if caught == "" {
+			survived++
+			caught = "SURVIVED"
+		}
+		tried++
+		fmt.Printf("%-38s %-18s %s\n", m.name, filepath.Base(m.file), caught)
+	}
+	fmt.Printf("%d mutants, %d survived, %.0f s\n", tried, survived, time.Since(start).Seconds())
+	if survived > 0 || tried == 0 {
+		return fmt.Errorf("%d of %d mutants survived", survived, tried)
+	}
+	return nil
+}
+
+// simulateMutant returns what catches a mutant.
+func (c *mutantsCmd) simulateMutant(ctx context.Context, program, name string) (string, error) {
+	s := &simulations{program: program, exact: true, mutant: name}
+	err := s.runAll(ctx, 1, c.Seeds, 1, false)
+	var failure *simFailure
+	if errors.As(err, &failure) {
+		return fmt.Sprintf("seed %d: %s", failure.seed, failure.first()), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	failed, _, err := runMutant(ctx, program, c.Package, protocolTests, name)
+	return failed, err
 }

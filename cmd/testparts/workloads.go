@@ -30,7 +30,7 @@ func (c *workloadsCmd) Run(ctx context.Context) error {
 		}
 		start := time.Now()
 		r, err := differential.RunWorkloads(ctx, differential.WorkloadOptions{
-			Version: version, Seed: c.Seed, Workloads: c.Workloads, Statements: c.Statements, Dir: dir,
+			Version: version, Seed: c.Seed, Workloads: c.Workloads, Statements: c.Statements, DDL: true, Dir: dir,
 			Progress: func(format string, args ...any) {
 				fmt.Printf("%s %4.0fs  %s\n", version, time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 			},
@@ -38,8 +38,8 @@ func (c *workloadsCmd) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		fmt.Printf("%s (%s): %d workloads, %d statements, %d raw records, %d ticks, %d events, %d rows and %d cells compared, %d differences, %.0f s\n",
-			version, r.Release, r.Workloads, r.Statements, r.RawRecords, r.Ticks, r.Events, r.Rows, r.Cells, r.Differences, r.Took.Seconds())
+		fmt.Printf("%s (%s): %d workloads, %d statements, %d raw records, %d ticks, %d events (%d of rows truncated or dropped), %d rows and %d cells compared (%d rows were written while cdc was off), %d differences, %.0f s\n",
+			version, r.Release, r.Workloads, r.Statements, r.RawRecords, r.Ticks, r.Events, r.Vanished, r.Rows, r.Cells, r.Unknown, r.Differences, r.Took.Seconds())
 		for _, d := range r.First {
 			fmt.Println(d)
 		}

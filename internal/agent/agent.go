@@ -276,6 +276,9 @@ func (a *Agent) read(ctx context.Context, stored stored, ledger *ledger, publish
 				return err
 			}
 		case a.c.UntilEnd && !tail.Settling():
+			if a.c.Copy {
+				return publisher.ended(ctx)
+			}
 			return nil
 		default:
 			if err := publisher.caughtUp(ctx, seen); err != nil {

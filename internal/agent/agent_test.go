@@ -88,7 +88,7 @@ func (k *kafka) records(topic string) [][]*kgo.Record {
 		k.t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
 	if err != nil {
@@ -110,6 +110,9 @@ func (k *kafka) records(topic string) [][]*kgo.Record {
 	return all
 }
 
+// patience is how long the tests wait for what is to come: longer than any machine takes.
+const patience = 2 * time.Minute
+
 // rig is an agent's surroundings: a node, a broker, a schema, a state directory, and the log.
 type rig struct {
 	*testing.T
@@ -130,9 +133,9 @@ func newRig(t *testing.T, n *node, k *kafka, tables ...*schema.Table) *rig {
 		Source: r.source, Host: host, Cluster: "test", UntilEnd: true, Log: zap.New(core),
 	}
 	r.bounds = defaultBounds
-	r.bounds.start = 20 * time.Second
+	r.bounds.start = patience
 	r.bounds.keep = 5 * time.Millisecond
-	r.bounds.schema = schemaBounds{read: time.Second, backoff: time.Millisecond, patience: 100 * time.Millisecond, slack: time.Minute, look: 10 * time.Second}
+	r.bounds.schema = schemaBounds{read: patience, backoff: time.Millisecond, patience: patience, slack: time.Hour, look: 10 * time.Second}
 	return r
 }
 
@@ -149,7 +152,7 @@ func (r *rig) agent() *Agent {
 // run runs an agent to the end of the directory.
 func (r *rig) run() {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := r.agent().Run(ctx); err != nil {
 		r.Fatal(err)
@@ -178,7 +181,7 @@ func (r *rig) start() (stop func() error) {
 // await polls until a condition holds.
 func (r *rig) await(what string, holds func() bool) {
 	r.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.Fatalf("waited in vain: %s; log: %v", what, r.messages())
 		}

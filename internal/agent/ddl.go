@@ -134,15 +134,26 @@ func (p *publisher) altered(ctx context.Context, item *commitlog.Item, u *commit
 			if err := p.turnedOff(ctx, id, written); err != nil {
 				return err
 			}
+		case off:
+			p.tables.leaves(id)
 		}
 	}
 	return nil
 }
 
+// leaves takes note that the log has a table with cdc = false that was not captured before: what it gets now is not known if it
+// is captured later. What is forgotten of that shows by the time of the DDL, unless the table was captured as soon as created.
+func (t *tables) leaves(id schema.UUID) {
+	if len(t.uncaptured) >= maxUnknown {
+		clear(t.uncaptured)
+	}
+	t.uncaptured[id] = true
+}
+
 // captures takes note that the log has a table with cdc = true, with the time at which that was written.
 func (t *tables) captures(id schema.UUID, written int64) {
 	born, ok := id.Time()
-	created := ok && born > t.history.since && near(written, born)
+	created := ok && born > t.history.since && near(written, born) && !t.uncaptured[id]
 	if k := t.history.known[id]; k != nil {
 		if k.off || created && !k.created {
 			k.off, k.created = false, k.created || created
@@ -182,7 +193,7 @@ func (p *publisher) drop(ctx context.Context, at commitlog.Position, k *knownTab
 // turnedOff publishes that a table has cdc = false: from here on its past is not known.
 func (p *publisher) turnedOff(ctx context.Context, id schema.UUID, written int64) error {
 	k := p.tables.history.known[id]
-	k.off, k.missing, p.tables.history.dirty = true, true, true
+	k.off, k.offShown, k.missing, p.tables.history.dirty = true, false, true, true
 	delete(p.tables.unseen.off, id)
 	spec := *k.table
 	spec.CDC, spec.AlteredAt = false, max(written, k.table.AlteredAt)

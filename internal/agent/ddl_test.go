@@ -225,6 +225,101 @@ func TestCreationIsCaptured(t *testing.T) {
 	r.checkStory("schema before/1", "before/1 1", "schema after/2 created", "after/2 2", "schema after/2 off", "schema after/2", "after/2 3")
 }
 
+// TestOffThatTheLogDoesNotShow: CQL shows that a table has cdc = false, and soon after that it has it again; neither is in a segment that
+// Cassandra has handed over. Of what was written in between nothing is known, also if the agent starts again meanwhile.
+func TestOffThatTheLogDoesNotShow(t *testing.T) {
+	tables, local := systemTables(t)
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			born := time.Now().Add(time.Second)
+			altered := func(after time.Duration) func(*schema.Table) {
+				return func(s *schema.Table) { s.AlteredAt = born.Add(after).UnixMicro() }
+			}
+			other, captured := bornAt(t, "other", 1, born.Add(-time.Hour)), bornAt(t, "captured", 2, born)
+			off := bornAt(t, "captured", 2, born, notCaptured, altered(time.Second))
+			on := bornAt(t, "captured", 2, born, altered(2*time.Second))
+			n := newNode(t, 4096)
+			n.append(createdTable(tables, captured, born.UnixMicro(), true))
+			n.write(update{table: captured, key: "k", value: "1"})
+			n.rotate()
+			n.write(update{table: other, key: "k", value: "2"})
+			if !restarted {
+				n.rotate()
+				n.write(update{table: on, key: "k", value: "3"})
+			}
+			n.finish()
+			r := newRig(t, n, startKafka(t), other, tables, local)
+			r.source.onRead = func(read int) {
+				now := []*schema.Table{nil, captured, off, on}[min(read-1, 3)]
+				if r.source.tables = []*schema.Table{other, tables, local}; now != nil {
+					r.source.tables = append(r.source.tables, now)
+				}
+			}
+			r.run()
+			if restarted {
+				n.open()
+				n.write(update{table: on, key: "k", value: "3"})
+				n.finish()
+				r.run()
+			}
+			r.checkStory("schema captured/2 created", "captured/2 1", "schema other/1", "other/1 2", "schema captured/2", "captured/2 3")
+		})
+	}
+}
+
+// TestCapturedAfterCreation: of a table that was created without capture, and captured soon after, nobody has read what was written in
+// between. The log shows that, or the time of the DDL does where the creation was in a segment that Cassandra did not hand over.
+func TestCapturedAfterCreation(t *testing.T) {
+	tables, local := systemTables(t)
+	for _, c := range []struct {
+		after time.Duration // the creation
+		shown bool          // the creation is in the log
+	}{{500 * time.Millisecond, true}, {20 * time.Second, true}, {20 * time.Second, false}} {
+		t.Run(fmt.Sprint(c.after, " ", c.shown), func(t *testing.T) {
+			born := time.Now().Add(2 * time.Minute)
+			off := bornAt(t, "soon", 1, born, notCaptured)
+			on := bornAt(t, "soon", 1, born, func(s *schema.Table) { s.AlteredAt = born.Add(c.after).UnixMicro() })
+			n := newNode(t, 4096)
+			if c.shown {
+				n.append(createdTable(tables, off, born.UnixMicro(), false))
+			}
+			n.append(createdTable(tables, on, on.AlteredAt, true))
+			n.write(update{table: on, key: "k", value: "1"})
+			n.finish()
+			r := newRig(t, n, startKafka(t), tables, local)
+			r.source.onRead = func(read int) {
+				if read > 2 {
+					r.source.tables = []*schema.Table{on, tables, local}
+				}
+			}
+			r.run()
+			r.checkStory("schema soon/1", "soon/1 1")
+		})
+	}
+}
+
+// TestCreatedWithCompactStorage: what was written to a table while no events could be made of it is missing for good.
+func TestCreatedWithCompactStorage(t *testing.T) {
+	tables, local := systemTables(t)
+	born := time.Now().Add(time.Second)
+	compact := bornAt(t, "compact", 1, born, func(s *schema.Table) { s.Flags = nil })
+	plain := bornAt(t, "compact", 1, born, func(s *schema.Table) { s.AlteredAt = born.Add(time.Minute).UnixMicro() })
+	n := newNode(t, 4096)
+	n.append(createdTable(tables, compact, born.UnixMicro(), true))
+	n.write(update{table: compact, key: "k", value: "1"})
+	n.append(createdTable(tables, plain, plain.AlteredAt, true))
+	n.write(update{table: plain, key: "k", value: "2"})
+	n.finish()
+	r := newRig(t, n, startKafka(t), compact, tables, local)
+	r.source.onRead = func(read int) {
+		if read > 2 {
+			r.source.tables = []*schema.Table{plain, tables, local}
+		}
+	}
+	r.run()
+	r.checkStory("schema compact/1", "compact/1 2")
+}
+
 // shown is a source that shows truncations, too.
 type shown struct {
 	*source

@@ -19,7 +19,7 @@ import (
 //	host_id   the node's host id
 //	since     since when all that the node writes to captured tables is read, in microseconds since 1970
 //	tables    of each table: its last definition with the time of the DDL, whether its creation was captured and nothing is
-//	          missing since, whether cdc is off or it was dropped, and where its last truncation is
+//	          missing since, whether cdc is off, or was by CQL alone, or it was dropped, and where its last truncation is
 //
 // With it an agent that was away decodes what was written to a table that was dropped meanwhile, and tells of the drop at
 // its place in the log.
@@ -41,7 +41,9 @@ type knownTable struct {
 	created, missing bool
 	// off: cdc was set to false, at the place in the log that was read; dropped likewise.
 	off, dropped bool
-	truncated    commitlog.Position
+	// offShown: CQL has shown cdc = false, and neither the log nor a later look has shown what became of it.
+	offShown  bool
+	truncated commitlog.Position
 }
 
 const (
@@ -64,6 +66,7 @@ type knownText struct {
 	Created    bool   `json:"created,omitempty"`
 	Missing    bool   `json:"missing,omitempty"`
 	Off        bool   `json:"off,omitempty"`
+	OffShown   bool   `json:"off_shown,omitempty"`
 	Dropped    bool   `json:"dropped,omitempty"`
 	Segment    int64  `json:"truncated_segment,omitempty"`
 	Offset     int64  `json:"truncated_offset,omitempty"`
@@ -97,7 +100,7 @@ func openHistory(dir string, host schema.UUID) (*history, error) {
 			return nil, fmt.Errorf("%s: %w%s", path, err, again)
 		}
 		table.AlteredAt = k.AlteredAt
-		h.add(&knownTable{table: table, created: k.Created, missing: k.Missing, off: k.Off, dropped: k.Dropped,
+		h.add(&knownTable{table: table, created: k.Created, missing: k.Missing, off: k.Off, offShown: k.OffShown, dropped: k.Dropped,
 			truncated: commitlog.Position{Segment: k.Segment, Offset: k.Offset}})
 	}
 	return h, nil
@@ -112,7 +115,7 @@ func (h *history) store() error {
 	for _, id := range h.order {
 		k := h.known[id]
 		all.Tables = append(all.Tables, knownText{Definition: string(k.table.Definition()), AlteredAt: k.table.AlteredAt,
-			Created: k.created, Missing: k.missing, Off: k.off, Dropped: k.dropped, Segment: k.truncated.Segment, Offset: k.truncated.Offset})
+			Created: k.created, Missing: k.missing, Off: k.off, OffShown: k.offShown, Dropped: k.dropped, Segment: k.truncated.Segment, Offset: k.truncated.Offset})
 	}
 	text, err := json.MarshalIndent(all, "", " ")
 	if err != nil {
@@ -148,8 +151,12 @@ func (h *history) tables() (all []*schema.Table) {
 // clockSkew bounds how far the clocks of the nodes and of the agents are apart, and how long the execution of a DDL takes.
 const clockSkew = 60_000_000
 
-// near reports whether a DDL of a time can be the one that created a table with that time in its id.
-func near(written, born int64) bool { return written > born-clockSkew && written < born+clockSkew }
+// creationTime bounds how long after it gave a table its id a node writes the creation: it does both in one step, by one clock.
+// Source: DefaultSchemaUpdateHandler.apply of 4.1 and 5.0; 4.0 takes the time first, and has the id when its turn comes.
+const creationTime = 1_000_000
+
+// near reports whether a DDL of a time can be the one that created a table with that time in its id, rather than a later one.
+func near(written, born int64) bool { return written > born-clockSkew && written < born+creationTime }
 
 // definedAt is the time of the table's definition, as far as it is known, in microseconds.
 func (k *knownTable) definedAt() int64 {
@@ -160,6 +167,12 @@ func (k *knownTable) definedAt() int64 {
 // note takes note of a definition of a captured table.
 func (h *history) note(t *schema.Table) {
 	k := h.known[t.ID]
+	defer func() {
+		// What is written to it meanwhile is left out.
+		if t.Unsupported() != "" && !k.missing {
+			k.missing, h.dirty = true, true
+		}
+	}()
 	if k == nil {
 		k = &knownTable{table: t}
 		// It was not there when the agent began, and has not been altered since: so its creation was captured.

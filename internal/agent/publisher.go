@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -170,6 +171,11 @@ func (p *publisher) caughtUp(ctx context.Context, seen time.Time) error {
 		}
 	}
 	return p.due(ctx, 0, seen)
+}
+
+// ended publishes what the log does not show, when nothing will ever come behind what was read.
+func (p *publisher) ended(ctx context.Context) error {
+	return p.due(ctx, math.MaxInt64, time.Now().Add(2*p.tables.bounds.slack))
 }
 
 // leaveOut takes the updates of tables that are not supported out of a mutation, and counts them. One that consists of them

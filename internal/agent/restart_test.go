@@ -77,7 +77,7 @@ func TestStopsAndStarts(t *testing.T) {
 	for range 12 {
 		w.write(1 + rnd.IntN(100))
 		h := faults(k, rnd)
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		left := atomic.Int64{}
 		left.Store(rnd.Int64N(150))
 		r.config.Observe = func(n int) {
@@ -163,7 +163,11 @@ func (r *rig) startChild() (c *exec.Cmd, published <-chan struct{}) {
 		}
 	}()
 	r.Cleanup(func() {
-		c.Process.Kill()
+		end := syscall.SIGKILL
+		if r.Failed() {
+			end = syscall.SIGQUIT // it says what it was about
+		}
+		_ = c.Process.Signal(end)
 		<-done
 		c.Wait()
 	})

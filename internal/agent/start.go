@@ -29,7 +29,8 @@ func checkDirectory(dir string) error {
 
 // retry calls f until it gives no error, for at most the time within.
 func retry(ctx context.Context, within time.Duration, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
+	deadline := time.Now().Add(within)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var last error
 	for {
@@ -37,8 +38,8 @@ func retry(ctx context.Context, within time.Duration, f func(context.Context) er
 		if err == nil {
 			return nil
 		}
-		if last == nil || ctx.Err() == nil {
-			last = err // and not the end of ctx, which would hide why it was waited for
+		if last == nil || time.Now().Before(deadline) {
+			last = err // and not that the time is over, which would hide why it was waited for
 		}
 		select {
 		case <-ctx.Done():

@@ -33,7 +33,7 @@ func TestStartRefusals(t *testing.T) {
 	t.Run("no broker", func(t *testing.T) {
 		r := rig(t)
 		r.config.ClientOpts = []kgo.Opt{kgo.SeedBrokers("127.0.0.1:1")}
-		r.bounds.start = 100 * time.Millisecond
+		r.bounds.start = 300 * time.Millisecond
 		r.fail("no Kafka broker answers at 127.0.0.1:1", "refused", "kafka-brokers")
 	})
 	t.Run("no schema", func(t *testing.T) {

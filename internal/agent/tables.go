@@ -55,9 +55,10 @@ type tables struct {
 
 	host    schema.UUID
 	history *history
-	// born has the tables whose creation was read in the log, and that are not in the history yet.
-	born   map[schema.UUID]bool
-	unseen unseen
+	// born has the tables whose creation was read in the log, and that are not in the history yet; uncaptured those that the
+	// log had with cdc = false, as far as they are remembered.
+	born, uncaptured map[schema.UUID]bool
+	unseen           unseen
 
 	catalog *schema.Catalog
 	decoder *commitlog.Decoder
@@ -90,7 +91,7 @@ type tableInfo struct {
 func newTables(source Source, static bool, host schema.UUID, h *history, bounds schemaBounds, m *metrics, log *zap.Logger) *tables {
 	return &tables{
 		source: source, static: static, bounds: bounds, metrics: m, log: log,
-		host: host, history: h, born: map[schema.UUID]bool{}, unseen: newUnseen(),
+		host: host, history: h, born: map[schema.UUID]bool{}, uncaptured: map[schema.UUID]bool{}, unseen: newUnseen(),
 		complained: map[string]bool{}, unknown: map[string]time.Time{}, counters: map[schema.UUID]prometheus.Counter{},
 	}
 }
@@ -147,9 +148,15 @@ func (t *tables) hold(fresh *schema.Catalog, at time.Time) (*schema.Catalog, err
 				t.unseen.gone[id] = at
 			}
 		case table.CDC:
+			if k.offShown { // and the log may never show it
+				k.offShown, k.missing, t.history.dirty = false, true, true
+			}
 			k.off = false
 			delete(t.unseen.off, id)
 		case !k.off:
+			if !k.offShown {
+				k.offShown, t.history.dirty = true, true
+			}
 			if _, ok := t.unseen.off[id]; !ok {
 				t.unseen.off[id] = at
 			}
@@ -233,6 +240,11 @@ func (t *tables) noteTable(table *schema.Table) {
 		delete(t.born, table.ID)
 		k := t.history.known[table.ID]
 		k.created, t.history.dirty = true, true
+	}
+	if t.uncaptured[table.ID] {
+		delete(t.uncaptured, table.ID)
+		k := t.history.known[table.ID]
+		k.missing, t.history.dirty = true, true
 	}
 }
 

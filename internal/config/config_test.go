@@ -162,3 +162,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestBytes(t *testing.T) {
+	for text, want := range map[string]Bytes{"2GiB": 2 << 30, "512MiB": 512 << 20, "64KiB": 64 << 10, "0KiB": 0,
+		"": -1, "2": -1, "GiB": -1, "-1GiB": -1, "1.5GiB": -1, "9999999999GiB": -1, "2GB": -1} {
+		b := Bytes(-1)
+		if err := b.UnmarshalText([]byte(text)); b != want || (err == nil) != (want >= 0) {
+			t.Errorf("%q: expected %d, found %d, %v", text, want, b, err)
+		}
+		if want < 0 || want == 0 {
+			continue
+		}
+		if found, err := b.MarshalText(); err != nil || string(found) != text {
+			t.Errorf("expected %q, found %q, %v", text, found, err)
+		}
+	}
+}

@@ -27,9 +27,12 @@ import (
 type Agreement struct {
 	// RawRecords is the number of updates, Ticks that of ticks between them, Events what the fold made of both.
 	RawRecords, Ticks, Events int
-	// Rows and Cells are what was compared: rows and static rows, and cells with their write times and expiry.
-	Rows, Cells int
-	Differences int
+	// Vanished are those of the events that tell of a row that was truncated, or dropped with its table.
+	Vanished int
+	// Rows and Cells are what was compared: rows and static rows, and cells with their write times and expiry. Unknown are
+	// those rows of them that are in partitions which were written to while cdc was off.
+	Rows, Cells, Unknown int
+	Differences          int
 	// First are the first differences, as text.
 	First []string
 }
@@ -48,27 +51,43 @@ type folding struct {
 	tx    *state.Txn
 	fold  *dedup.Fold
 	model *foldmodel.Model
-	// images are what the events have left of each row, by the row's name.
+	// images are what the events have left of each row, by the row's name, and tables the table of each image.
 	images map[string]foldmodel.Image
-	offset int64
-	rng    *rand.Rand
-	ticked int64
+	tables map[string]schema.UUID
+	// dropped are the columns of tables that were dropped once: what they had leaves the images without an event.
+	dropped map[schema.UUID]map[string]bool
+	offset  int64
+	rng     *rand.Rand
+	ticked  int64
+	// told, if not nil, is told each event.
+	told func(*dedup.Event)
 }
+
+// newFolding keeps its state in a folder.
+func newFolding(dir string) (*folding, error) {
+	id := state.Identity{Topic: workloadRawTopic, Partitions: 1}
+	store, err := state.Open(filepath.Join(dir, "state"), id, state.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return &folding{
+		store: store, tx: store.Begin(), fold: dedup.NewFold(0), model: foldmodel.New(), images: map[string]foldmodel.Image{},
+		tables: map[string]schema.UUID{}, dropped: map[schema.UUID]map[string]bool{},
+		rng: rand.New(rand.NewPCG(1, 1)),
+	}, nil
+}
+
+func (f *folding) close() { f.store.Close() }
 
 // compare folds the raw topic, and holds every event to the model and to the event before it of its row, and the rows at
 // the end to what Cassandra answered.
 func (f *follow) compare(ctx context.Context, s *selection) (Agreement, error) {
-	id := state.Identity{Topic: workloadRawTopic, Partitions: 1, FoldVersion: dedup.FoldVersion}
-	store, err := state.Open(filepath.Join(f.dir, "state"), id, state.Options{})
+	fo, err := newFolding(f.dir)
 	if err != nil {
 		return Agreement{}, err
 	}
-	defer store.Close()
-	fo := &folding{
-		store: store, tx: store.Begin(), fold: dedup.NewFold(0), model: foldmodel.New(), images: map[string]foldmodel.Image{},
-		rng: rand.New(rand.NewPCG(1, 1)),
-	}
-	if err := f.readRaw(ctx, fo.record); err != nil {
+	defer fo.close()
+	if err := readRaw(ctx, f.kafka(), workloadRawTopic, workloadDeadLetters, fo.record); err != nil {
 		return fo.Agreement, err
 	}
 	if err := fo.tick(s.began.UnixMicro()); err != nil {
@@ -77,11 +96,11 @@ func (f *follow) compare(ctx context.Context, s *selection) (Agreement, error) {
 	return fo.Agreement, fo.compareRows(s)
 }
 
-// readRaw calls each with all records of the raw topic.
-func (f *follow) readRaw(ctx context.Context, each func(*rawtopic.Record, time.Time) error) error {
+// readRaw calls each with all records of a raw topic, and the times at which they came. A dead letter is an error.
+func readRaw(ctx context.Context, kafka []kgo.Opt, topic, deadLetters string, each func(*rawtopic.Record, time.Time) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	client, err := kgo.NewClient(append(f.kafka(), kgo.ConsumeTopics(workloadRawTopic, workloadDeadLetters))...)
+	client, err := kgo.NewClient(append(kafka[:len(kafka):len(kafka)], kgo.ConsumeTopics(topic, deadLetters))...)
 	if err != nil {
 		return err
 	}
@@ -96,7 +115,7 @@ func (f *follow) readRaw(ctx context.Context, each func(*rawtopic.Record, time.T
 		end := false
 		for iter := fetches.RecordIter(); !iter.Done(); {
 			r := iter.Next()
-			if r.Topic == workloadDeadLetters {
+			if r.Topic == deadLetters {
 				return fmt.Errorf("an agent could not read a mutation: %v", r.Headers)
 			}
 			if err := decoder.Decode(r.Value, &rec); err != nil {
@@ -107,7 +126,7 @@ func (f *follow) readRaw(ctx context.Context, each func(*rawtopic.Record, time.T
 			}
 		}
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-			if n := len(p.Records); p.Topic == workloadRawTopic && n > 0 {
+			if n := len(p.Records); p.Topic == topic && n > 0 {
 				end = p.Records[n-1].Offset+1 >= p.HighWatermark
 			}
 		})
@@ -119,14 +138,7 @@ func (f *follow) readRaw(ctx context.Context, each func(*rawtopic.Record, time.T
 
 // record folds a record that came at a time. Now and then time comes up to some seconds before it.
 func (f *folding) record(rec *rawtopic.Record, at time.Time) error {
-	switch rec.Kind {
-	case rawtopic.KindTick:
-		return nil
-	case rawtopic.KindTruncate:
-		f.differ("an agent tells of a truncation, and there was none: %+v", *rec.Truncate)
-		return nil
-	case rawtopic.KindDrop:
-		f.differ("an agent tells of a drop, and there was none: %+v", *rec.Drop)
+	if rec.Kind == rawtopic.KindTick {
 		return nil
 	}
 	if err := f.apply(rec); err != nil {
@@ -153,9 +165,15 @@ func (f *folding) tick(watermark int64) error {
 // apply folds a record, in the model too.
 func (f *folding) apply(rec *rawtopic.Record) error {
 	var found []*foldmodel.Event
-	drops := false
+	var tables []*schema.Table // of the events
 	emit := func(e *dedup.Event) error {
-		drops = len(e.Table.Dropped) > 0
+		if f.told != nil {
+			f.told(e)
+		}
+		if e.Reason == dedup.ReasonTruncate || e.Reason == dedup.ReasonDrop {
+			f.Vanished++
+		}
+		tables = append(tables, e.Table)
 		found = append(found, &foldmodel.Event{
 			Table: e.Table.FullName(), Key: bytes.Clone(e.Key), Static: e.Static, Clustering: foldmodel.Clone(e.Clustering), Op: byte(e.Op),
 			Before: foldmodel.ImageOf(e.Table, e.Before), After: foldmodel.ImageOf(e.Table, e.After), Changed: foldmodel.Names(e.Table, e.Changed),
@@ -163,7 +181,10 @@ func (f *folding) apply(rec *rawtopic.Record) error {
 		})
 		return nil
 	}
-	_, _, err := f.fold.Apply(f.tx, f.offset, rec, 0, math.MaxInt64, emit)
+	_, finished, err := f.fold.Apply(f.tx, f.offset, rec, 0, math.MaxInt64, emit)
+	if err == nil && !finished {
+		return fmt.Errorf("record %d goes through more rows than the fold takes in one call", f.offset)
+	}
 	var refused *dedup.RecordError
 	if errors.As(err, &refused) {
 		f.differ("%v", err)
@@ -181,20 +202,49 @@ func (f *folding) apply(rec *rawtopic.Record) error {
 	if err != nil {
 		return err
 	}
+	if rec.Kind == rawtopic.KindSchema {
+		t, err := schema.ParseDefinition(rec.Schema.Definition)
+		if err != nil {
+			return err
+		}
+		for _, column := range t.Dropped {
+			if f.dropped[t.ID] == nil {
+				f.dropped[t.ID] = map[string]bool{}
+			}
+			f.dropped[t.ID][column.Name] = true
+		}
+	}
 	f.Events += len(found)
 	if wrong := foldmodel.Same(found, expected, rec.Kind == rawtopic.KindTick); wrong != "" {
 		f.differ("offset %d: the events of the fold are not those of the model: %s", f.offset-1, wrong)
 	}
-	for _, e := range found {
+	for i, e := range found {
 		last, seen := f.images[e.Row()]
-		unseen := !seen && e.Op == 'd' && len(e.Before) == 0
-		// What a dropped column had leaves the images without an event.
-		if !unseen && !drops && ((last == nil) != (e.Before == nil) || !maps.Equal(last, e.Before)) {
+		// A deletion of a row of which nothing is known, as of any of an incomplete table after a truncation, says so each time.
+		unseen := (!seen || !e.Complete) && last == nil && e.Op == 'd' && len(e.Before) == 0
+		left, before := f.kept(f.kept(last, tables[i].ID), f.tables[e.Row()]), f.kept(f.kept(e.Before, tables[i].ID), f.tables[e.Row()])
+		vanished := len(last) > 0 && e.Before == nil && len(left) == 0
+		if !unseen && !vanished && ((last == nil) != (e.Before == nil) || !sameImages(tables[i], left, before)) {
 			f.differ("the chain is broken: %s: the event before it left %s", e, last)
 		}
-		f.images[e.Row()] = e.After
+		f.images[e.Row()], f.tables[e.Row()] = e.After, tables[i].ID
 	}
 	return nil
+}
+
+// sameImages reports whether two images of a table are the same, but for fields that a user type has got.
+func sameImages(t *schema.Table, a, b foldmodel.Image) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name, v := range a {
+		w, also := b[name]
+		i, ok := t.ColumnIndex(name)
+		if !ok || !also || !sameValue(t.Columns[i].Type, []byte(v), []byte(w)) {
+			return false
+		}
+	}
+	return true
 }
 
 // without is an image with those columns only that the other has too: a column that was dropped is in older ones alone.
@@ -211,6 +261,7 @@ func without(image, other foldmodel.Image) foldmodel.Image {
 // compareRows holds the rows of the state, of the model and of the events to what was selected.
 func (f *folding) compareRows(s *selection) error {
 	stored := map[string]*foldmodel.Row{}
+	tables := map[string]*schema.Table{}
 	err := f.fold.Rows(f.tx, func(r *dedup.StoredRow) error {
 		row := &foldmodel.Row{
 			Table: r.Table.FullName(), Key: bytes.Clone(r.Key), Static: r.Static, Clustering: foldmodel.Clone(r.Clustering),
@@ -221,7 +272,7 @@ func (f *folding) compareRows(s *selection) error {
 			c.Path, c.Value = bytes.Clone(c.Path), bytes.Clone(c.Value)
 			row.Cells = append(row.Cells, foldmodel.Cell{Column: column.Name, Type: column.Type, Cell: c})
 		}
-		stored[row.Name()] = row
+		stored[row.Name()], tables[row.Name()] = row, r.Table
 		return nil
 	})
 	if err != nil {
@@ -233,7 +284,7 @@ func (f *folding) compareRows(s *selection) error {
 		f.compareStored(r, stored[r.Name()])
 		delete(stored, r.Name())
 		image := f.images[r.Name()]
-		if !maps.Equal(without(image, r.Image), r.Image) {
+		if t := tables[r.Name()]; t != nil && !sameImages(t, without(image, r.Image), r.Image) {
 			f.differ("the events leave of %s\n  %s\nthe model has\n  %s", r.Name(), image, r.Image)
 		}
 	}
@@ -241,7 +292,7 @@ func (f *folding) compareRows(s *selection) error {
 		f.differ("the state has a row that the model does not have: %s", name)
 	}
 	for name, image := range f.images {
-		if rows[name] == nil && image != nil && len(s.tables) > 0 && !f.onlyDropped(name, image, s) {
+		if rows[name] == nil && image != nil && len(s.tables) > 0 && (len(image) == 0 || len(f.kept(image, f.tables[name])) > 0) {
 			f.differ("the events leave a row that the model does not have: %s %s", name, image)
 		}
 	}
@@ -249,19 +300,15 @@ func (f *folding) compareRows(s *selection) error {
 	return nil
 }
 
-// onlyDropped reports whether an image has nothing but columns that were dropped.
-func (f *folding) onlyDropped(name string, image foldmodel.Image, s *selection) bool {
-	for _, t := range s.tables {
-		if len(name) > len(t.FullName()) && name[:len(t.FullName())+1] == t.FullName()+" " {
-			for column := range image {
-				if _, dropped := t.DroppedIndex(column); !dropped {
-					return false
-				}
-			}
-			return true
-		}
+// kept is an image without the columns of a table that were dropped.
+func (f *folding) kept(image foldmodel.Image, table schema.UUID) foldmodel.Image {
+	dropped := f.dropped[table]
+	if len(dropped) == 0 {
+		return image
 	}
-	return false
+	image = maps.Clone(image)
+	maps.DeleteFunc(image, func(column, _ string) bool { return dropped[column] })
+	return image
 }
 
 // compareStored holds a row of the state to that of the model, to the last cell.
@@ -302,6 +349,14 @@ func (f *folding) compareSelected(rows map[string]*foldmodel.Row, s *selection) 
 		f.Rows++
 		r := byForm[form]
 		delete(byForm, form)
+		if s.uncaptured.has(found.table.FullName(), found.key) {
+			f.Unknown++
+			for _, wrong := range f.compareUnknown(r, found, s) {
+				f.differ("%s %x %x: %s\n%s", found.table.FullName(), found.key, found.clustering, wrong,
+					f.model.History(found.table.FullName(), found.key, found.static, found.clustering))
+			}
+			continue
+		}
 		if r == nil {
 			f.differ("Cassandra has a row that the fold does not have: %s %x %x\n%s", found.table.FullName(), found.key, found.clustering,
 				f.model.History(found.table.FullName(), found.key, found.static, found.clustering))
@@ -312,10 +367,29 @@ func (f *folding) compareSelected(rows map[string]*foldmodel.Row, s *selection) 
 		}
 	}
 	for _, r := range byForm {
-		if s.table(r.Table) != nil {
+		if s.table(r.Table) != nil && !s.uncaptured.has(r.Table, r.Key) { // there it may have been deleted
 			f.differ("the fold has a row that Cassandra does not have: %s %s\n%s", r.Name(), r.Image, f.model.History(r.Table, r.Key, r.Static, r.Clustering))
 		}
 	}
+}
+
+// compareUnknown holds a row, nil if there is none, of which not all was captured to what Cassandra answered: what is another
+// cell there was written while cdc was off.
+func (f *folding) compareUnknown(r *foldmodel.Row, found *selectedRow, s *selection) (wrong []string) {
+	for _, column := range found.columns {
+		known := map[int64]bool{}
+		if r != nil {
+			for _, c := range r.Cells {
+				known[c.Timestamp] = known[c.Timestamp] || c.Column == column.Name
+			}
+		}
+		for _, t := range found.times[column.Name] {
+			if at := integer(t); !known[at] && !s.uncaptured.when.holds(at) {
+				wrong = append(wrong, fmt.Sprintf("column %s: Cassandra has a cell that was written at %d, while cdc was on", column.Name, at))
+			}
+		}
+	}
+	return wrong
 }
 
 // compareRow holds a row to what Cassandra answered, and returns what is wrong.

@@ -83,11 +83,16 @@ type client struct {
 	reply    []byte
 }
 
-// preparedIDs are the statements that a server has prepared, for all connections.
+// preparedIDs are the statements that a server has prepared, for all connections. The lock is held while a statement is
+// prepared: a server that is asked to prepare what it prepares already forgets the first (QueryProcessor.prepare evicts
+// both entries of a statement when it finds one of them).
 type preparedIDs struct {
 	mu    sync.Mutex
-	byCQL map[string][]byte
+	byCQL map[string]*preparedID
 }
+
+// preparedID is the answer to one PREPARE.
+type preparedID struct{ id []byte }
 
 // dial connects to a server that asks for no password.
 func dial(ctx context.Context, addr string, prepared *preparedIDs) (*client, error) {
@@ -190,11 +195,10 @@ func (r *reply) u32() uint32 {
 }
 
 // prepare gives the id of a statement.
-func (c *client) prepare(cql string) ([]byte, error) {
+func (c *client) prepare(cql string) (*preparedID, error) {
 	c.prepared.mu.Lock()
-	id := c.prepared.byCQL[cql]
-	c.prepared.mu.Unlock()
-	if id != nil {
+	defer c.prepared.mu.Unlock()
+	if id := c.prepared.byCQL[cql]; id != nil {
 		return id, nil
 	}
 	c.begin(opPrepare)
@@ -208,29 +212,35 @@ func (c *client) prepare(cql string) ([]byte, error) {
 	if kind := r.u32(); op != opResult || kind != resultPrepared {
 		return nil, fmt.Errorf("prepare: expected a prepared statement, found opcode %d, result %d", op, kind)
 	}
-	id = bytes.Clone(r.bytes(r.u16()))
-	c.prepared.mu.Lock()
+	id := &preparedID{bytes.Clone(r.bytes(r.u16()))}
 	c.prepared.byCQL[cql] = id
-	c.prepared.mu.Unlock()
 	return id, nil
+}
+
+// forget makes the next user of a statement prepare it, unless another has done so since.
+func (p *preparedIDs) forget(cql string, id *preparedID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byCQL[cql] == id {
+		delete(p.byCQL, cql)
+	}
 }
 
 // run sends a write and waits for the answer. That a conditional write has timed out is no error: what it did stands in
 // the log.
 func (c *client) run(w *write) error {
-	for range 3 {
-		err := c.send(w)
+	ids := make([]*preparedID, len(w.statements))
+	for range 10 {
+		err := c.send(w, ids)
 		var answer *serverError
 		switch {
 		case err == nil:
 			return nil
 		case errors.As(err, &answer) && answer.code == codeUnprepared:
 			// The server has forgotten one of them: prepare all again.
-			c.prepared.mu.Lock()
-			for _, s := range w.statements {
-				delete(c.prepared.byCQL, s.cql)
+			for i, s := range w.statements {
+				c.prepared.forget(s.cql, ids[i])
 			}
-			c.prepared.mu.Unlock()
 		case errors.As(err, &answer) && answer.code == codeWriteTimeout && (w.consistency > 0 || w.statements[0].conditional):
 			return nil
 		case errors.As(err, &answer) && w.read:
@@ -242,9 +252,9 @@ func (c *client) run(w *write) error {
 	return fmt.Errorf("the server forgets at once what it has prepared\n%s", w)
 }
 
-func (c *client) send(w *write) error {
+// send sends a write once. ids becomes the statements as they were prepared.
+func (c *client) send(w *write, ids []*preparedID) error {
 	consistency := int(max(w.consistency, consistencyOne))
-	ids := make([][]byte, len(w.statements))
 	for i, s := range w.statements {
 		var err error
 		if ids[i], err = c.prepare(s.cql); err != nil {
@@ -308,9 +318,9 @@ func (c *client) query(cql string) ([][][]byte, error) {
 	return rows, nil
 }
 
-func (c *client) id(id []byte) {
-	c.u16(len(id))
-	c.frame = append(c.frame, id...)
+func (c *client) id(p *preparedID) {
+	c.u16(len(p.id))
+	c.frame = append(c.frame, p.id...)
 }
 
 func (c *client) close() { c.conn.Close() }

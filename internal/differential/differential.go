@@ -151,7 +151,7 @@ func work(ctx context.Context, node *testparts.Node, g *generator, mutations int
 		return "", err
 	}
 	clients := make([]*client, writers)
-	prepared := &preparedIDs{byCQL: map[string][]byte{}}
+	prepared := &preparedIDs{byCQL: map[string]*preparedID{}}
 	for i := range clients {
 		if clients[i], err = dial(ctx, net.JoinHostPort(node.Addr, strconv.Itoa(node.CQLPort)), prepared); err != nil {
 			return "", err

@@ -26,11 +26,14 @@ type generator struct {
 	few  int
 	pool map[string][][]byte
 	base int64
+	// present says that write times are of the present phase only.
+	present bool
 	// now gives the time in microseconds since 1970.
 	now func() int64
 
 	deck   []schema.Kind
 	udts   []*schema.Type
+	grows  *schema.Type // nil if there is none
 	groups []*group
 	tables []*table
 }

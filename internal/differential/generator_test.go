@@ -97,3 +97,32 @@ func TestVariants(t *testing.T) {
 		t.Errorf("%v, %v", v, err)
 	}
 }
+
+// A key is joined as Cassandra does it, and a type that has got a field has it wherever it is.
+func TestKeysAndGrownTypes(t *testing.T) {
+	g := testGenerator(t, "5.0", seed)
+	for n := 1; n <= 3; n++ {
+		u := &unit{g: g, group: g.newGroup(n)}
+		key, err := u.joinKey(u.group.keys[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := u.group.keys[0][0]
+		if n > 1 {
+			want = nil
+			for _, v := range u.group.keys[0] {
+				want = append(append(append(want, byte(len(v)>>8), byte(len(v))), v...), 0)
+			}
+		}
+		if string(key) != string(want) {
+			t.Errorf("%d columns: %x, expected %x", n, key, want)
+		}
+	}
+	g.makeGrowing()
+	version := *g.grows
+	version.Fields, version.Elems = append(version.Fields, "new"), append(version.Elems, version.Elems[0])
+	list := grown(&schema.Type{Kind: schema.KindList, Elems: []*schema.Type{g.grows}}, &version)
+	if len(list.Elems[0].Fields) != 2 || len(g.grows.Fields) != 1 {
+		t.Errorf("the list is of %v, the old type has the fields %v", list.Elems[0].Fields, g.grows.Fields)
+	}
+}

@@ -21,6 +21,7 @@ type selection struct {
 	// rows are by form.
 	rows         map[string]*selectedRow
 	began, ended time.Time
+	uncaptured   *uncaptured
 }
 
 // selectedRow is a row, or a static row.
@@ -49,12 +50,12 @@ func (w *workloads) selectAll(ctx context.Context) (*selection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := dial(ctx, net.JoinHostPort(n.Addr, strconv.Itoa(n.CQLPort)), &preparedIDs{byCQL: map[string][]byte{}})
+	c, err := dial(ctx, net.JoinHostPort(n.Addr, strconv.Itoa(n.CQLPort)), &preparedIDs{byCQL: map[string]*preparedID{}})
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
-	s := &selection{rows: map[string]*selectedRow{}, began: time.Now()}
+	s := &selection{rows: map[string]*selectedRow{}, began: time.Now(), uncaptured: &w.uncaptured}
 	for _, t := range catalog.Tables() {
 		if t.Keyspace != workloadKeyspace || !t.CDC {
 			continue
@@ -68,14 +69,14 @@ func (w *workloads) selectAll(ctx context.Context) (*selection, error) {
 	return s, nil
 }
 
-// read reads a table. Before 5.0 the write times of elements cannot be asked for.
+// read reads a table. Before 5.0 the write times of elements cannot be asked for, those of counters never.
 func (s *selection) read(c *client, t *schema.Table, elements bool) error {
 	var what []string
 	timed := map[string]bool{}
 	for _, column := range t.Columns {
 		name := quote(column.Name)
 		what = append(what, name)
-		if column.Kind >= schema.Static && (!column.Type.MultiCell() || elements && column.Type.Kind != schema.KindUDT) {
+		if column.Kind >= schema.Static && column.Type.Kind != schema.KindCounter && (!column.Type.MultiCell() || elements && column.Type.Kind != schema.KindUDT) {
 			timed[column.Name] = true
 			what = append(what, "WRITETIME("+name+")", "TTL("+name+")")
 		}

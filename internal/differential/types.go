@@ -102,6 +102,9 @@ func (g *generator) nested(p place, depth int) *schema.Type {
 		return &schema.Type{Kind: schema.KindCustom, Name: pick(g, customs)}
 	case schema.KindUDT:
 		udt := *pick(g, g.udts)
+		if g.grows != nil && p != inKey && g.chance(0.5) {
+			udt = *g.grows
+		}
 		udt.Frozen = t.Frozen
 		return &udt
 	}

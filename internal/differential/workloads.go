@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cassdelta/internal/testparts"
+	"cassdelta/schema"
 )
 
 // WorkloadOptions say what [RunWorkloads] does.
@@ -26,6 +27,9 @@ type WorkloadOptions struct {
 	Seed    uint64
 	// Workloads is their number, Statements the least number of statements of each.
 	Workloads, Statements int
+	// DDL says that more than columns changes: tables are truncated, dropped and created again, and not captured for a while, and
+	// a user type gets fields.
+	DDL bool
 	// Dir gets everything that the run writes. It is removed if there are no differences.
 	Dir string
 	// Progress is told of the steps.
@@ -47,8 +51,13 @@ type WorkloadResult struct {
 // Each workload has a random table or two, which few others have too, and in them few partitions of its own, with few rows
 // and values, so that its writes meet. All of them run side by side, in phases: all nodes are there; one is down, and misses what others write,
 // with hints and without; it comes back, with reads that repair; after a full repair and an orderly stop another node
-// takes its place, and streams its data. In between tables are altered. At the end of it all, everything is repaired,
-// and what has a short TTL has expired.
+// takes its place, and streams its data. In between tables are altered, and with DDL dropped and created again, and not captured
+// for a while, and a user type gets fields; while all nodes are there, tables are truncated. At the end of it all, everything is
+// repaired, and what has a short TTL has expired.
+//
+// Of the partitions that were written to while cdc was off, not all can be known. There, what differs must have been written,
+// or may have been deleted, in that time. From when another node has taken the place of one, the totals of counters are not
+// known, since the agent of the new node was not there when they were counted first: they are counted before that.
 func RunWorkloads(ctx context.Context, o WorkloadOptions) (WorkloadResult, error) {
 	start := time.Now()
 	r := WorkloadResult{Workloads: o.Workloads}
@@ -65,10 +74,11 @@ func RunWorkloads(ctx context.Context, o WorkloadOptions) (WorkloadResult, error
 
 // The parts of the statements that each phase has, in percent.
 const (
-	shareTogether = 35
+	shareTogether = 30
+	shareOff      = 5
 	shareDown     = 30
-	shareBack     = 25
-	shareReplaced = 10
+	shareBack     = 20
+	shareReplaced = 15
 )
 
 // shortTTL is the longest TTL in seconds that is over at the end; longTTL the shortest that is not.
@@ -85,6 +95,10 @@ type workloads struct {
 	follow     *follow
 	units      []*unit
 	statements atomic.Int64
+	// uncaptured is what was written while cdc was off.
+	uncaptured uncaptured
+	// truncating says that tables are truncated in this phase, counting that there are writes to counters.
+	truncating, counting bool
 	// lastShort is when the last short TTL is over.
 	lastShort time.Time
 }
@@ -98,6 +112,7 @@ func runWorkloads(ctx context.Context, o WorkloadOptions, r *WorkloadResult) err
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	yaml := Variant{version: w.version, form: forms[0]}.yamlSettings(w.generator(0), nil)
+	yaml["auto_snapshot"] = false
 	if w.cluster, err = testparts.StartCassandra(ctx, testparts.CassandraOptions{
 		Version: w.version.cassandra, Nodes: 3, Dir: o.Dir, CDC: true, ExtraYAML: yaml, SegmentSizeMiB: 2, SyncPeriod: time.Second,
 	}); err != nil {
@@ -143,10 +158,15 @@ func (w *workloads) phases(ctx context.Context) error {
 	if _, err := w.cluster.Nodes[1].Nodetool(ctx, "disablehandoff"); err != nil {
 		return err
 	}
+	w.truncating, w.counting = w.DDL, true
 	if err := w.phase(ctx, "all nodes are up", shareTogether); err != nil {
 		return err
 	}
-	if err := w.alter(ctx); err != nil {
+	if err := w.define(ctx, "altering tables"); err != nil {
+		return err
+	}
+	w.truncating = false
+	if err := w.switchOff(ctx); err != nil {
 		return err
 	}
 	if err := down.Stop(ctx); err != nil {
@@ -158,12 +178,21 @@ func (w *workloads) phases(ctx context.Context) error {
 	if err := w.phase(ctx, "one node is down", shareDown); err != nil {
 		return err
 	}
+	if w.DDL {
+		if err := w.define(ctx, "altering, dropping and creating tables while it is down"); err != nil {
+			return err
+		}
+	}
 	if err := down.Start(ctx); err != nil {
 		return err
 	}
 	if err := w.cluster.AwaitUp(ctx); err != nil {
 		return err
 	}
+	if err := w.awaitSchema(ctx); err != nil {
+		return err
+	}
+	w.truncating = w.DDL
 	if err := w.phase(ctx, "it is back", shareBack); err != nil {
 		return err
 	}
@@ -174,6 +203,7 @@ func (w *workloads) phases(ctx context.Context) error {
 	if err := w.cluster.Nodes[0].Repair(ctx, workloadKeyspace); err != nil {
 		return err
 	}
+	w.truncating, w.counting = false, false
 	if err := w.replace(ctx, 2); err != nil {
 		return err
 	}
@@ -200,6 +230,9 @@ func (w *workloads) replace(ctx context.Context, i int) error {
 		return err
 	}
 	if err := w.cluster.AwaitUp(ctx); err != nil {
+		return err
+	}
+	if err := w.awaitSchema(ctx); err != nil {
 		return err
 	}
 	return w.follow.begin(ctx, w.cluster.Nodes[i])
@@ -285,12 +318,13 @@ func (w *workloads) phase(ctx context.Context, name string, share int) error {
 	units := make(chan *unit, len(w.units))
 	for _, u := range w.units {
 		u.g.base = base
+		u.truncating, u.counting = w.truncating, w.counting
 		units <- u
 	}
 	close(units)
 	prepared := map[string]*preparedIDs{}
 	for _, n := range w.cluster.Nodes {
-		prepared[n.Addr] = &preparedIDs{byCQL: map[string][]byte{}}
+		prepared[n.Addr] = &preparedIDs{byCQL: map[string]*preparedID{}}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for range workers {
@@ -336,14 +370,15 @@ func (w *workloads) makeTables(ctx context.Context) (release string, err error) 
 	}
 	types := w.generator(0)
 	types.makeUserTypes()
+	types.makeGrowing()
 	statements := []string{fmt.Sprintf(
 		"CREATE KEYSPACE %s WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}", quote(workloadKeyspace))}
-	for _, t := range types.udts {
+	for _, t := range append(slices.Clone(types.udts), types.grows) {
 		statements = append(statements, createType(t))
 	}
 	for i := range w.Workloads {
 		u := &unit{number: i, g: w.generator(i + 1)}
-		u.g.udts = types.udts
+		u.g.udts, u.g.grows = types.udts, types.grows
 		if of := i % sharing; of > 0 {
 			u.share(w.units[i-of])
 		} else {
@@ -365,28 +400,6 @@ func (w *workloads) makeTables(ctx context.Context) (release string, err error) 
 	return release, nil
 }
 
-// alter changes the columns of some tables.
-func (w *workloads) alter(ctx context.Context) error {
-	w.Progress("altering tables")
-	s, err := w.cluster.Nodes[0].Session()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	for i, u := range w.units {
-		if of := i % sharing; of > 0 {
-			u.share(w.units[i-of])
-			continue
-		}
-		for _, cql := range u.alter() {
-			if err := exec(ctx, s, cql); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // workloadKeyspace is that of the tables of workloads.
 const workloadKeyspace = "Workloads"
 
@@ -406,6 +419,11 @@ type unit struct {
 	g      *generator
 	group  *group
 	tables []*table
+	// keys are the partitions that are written to now.
+	keys [][][]byte
+	// switches says that the first table is not captured for a while.
+	switches             bool
+	truncating, counting bool
 }
 
 // sharing is how many workloads have the same tables: to make one takes about as long as hundreds of statements.
@@ -426,7 +444,7 @@ func (u *unit) makeTables() {
 		t.conditional = g.chance(0.3)
 		t.alters = g.chance(0.3)
 		t.options = pick(g, []string{"", "", "", fmt.Sprintf("default_time_to_live = %d", longTTL)})
-		if i == 1 && g.chance(0.2) {
+		if i == 1 && g.chance(0.1) {
 			t.options = "cdc = false"
 		}
 		for _, c := range t.clustering {
@@ -439,7 +457,26 @@ func (u *unit) makeTables() {
 		}
 		u.tables = append(u.tables, t)
 	}
+	if g.chance(0.4) {
+		u.tables = append(u.tables, u.counters())
+	}
+	u.switches = g.chance(0.3)
 	u.makeKeys()
+}
+
+// counters draws a table of counters.
+func (u *unit) counters() *table {
+	g := u.g
+	counter := &schema.Type{Kind: schema.KindCounter}
+	t := &table{name: fmt.Sprintf("w%d_counters", u.number), group: u.group, counter: true, templates: map[writeKind][]*template{}}
+	t.regulars = []column{{"n", counter}, {"m", counter}}
+	if g.chance(0.7) {
+		c := column{"c", g.native(inKey)}
+		t.clustering, t.desc = []column{c}, []bool{g.chance(0.5)}
+		t.values = [][][]byte{{g.value(c.typ), g.value(c.typ), g.value(c.typ)}}
+		t.statics = []column{{"s", counter}}
+	}
+	return t
 }
 
 // share gives the workload the tables of another, as they are now.
@@ -448,7 +485,7 @@ func (u *unit) share(other *unit) {
 		u.group = &group{partition: other.group.partition}
 		u.makeKeys()
 	}
-	u.tables = nil
+	u.tables, u.switches = nil, other.switches
 	for _, t := range other.tables {
 		same := *t
 		same.group, same.templates = u.group, map[writeKind][]*template{}
@@ -470,6 +507,7 @@ func (u *unit) makeKeys() {
 		}
 		u.group.keys = append(u.group.keys, key)
 	}
+	u.keys = u.group.keys
 }
 
 // run runs statements of the workload, one after the other, each by any of the nodes.
@@ -494,9 +532,20 @@ func (u *unit) run(ctx context.Context, clients []*client, statements int, count
 // next draws a write, or a read that may repair.
 func (u *unit) next() write {
 	g := u.g
-	t, key := pick(g, u.tables), pick(g, u.group.keys)
+	t, key := pick(g, u.tables), pick(g, u.keys)
+	if t.counter && !u.counting {
+		t = u.tables[0]
+	}
+	plain := slices.DeleteFunc(slices.Clone(u.tables), func(t *table) bool { return t.counter })
 	w := write{batch: unloggedBatch, consistency: pick(g, []uint16{consistencyOne, consistencyOne, consistencyQuorum})}
 	switch {
+	case u.truncating && g.chance(0.002):
+		return write{statements: []statement{{cql: "TRUNCATE " + t.cql(g)}}}
+	case t.counter:
+		w.batch, w.consistency = counterBatch, consistencyOne
+		for range pick(g, []int{1, 1, 1, 3}) {
+			w.statements = append(w.statements, g.statement(t, key, false))
+		}
 	case g.chance(0.08):
 		w.read, w.consistency = true, pick(g, []uint16{consistencyQuorum, consistencyQuorum, consistencyTwo})
 		b := &builder{g: g, t: t}
@@ -517,9 +566,9 @@ func (u *unit) next() write {
 		}
 		for range 2 + g.rng.IntN(4) {
 			if w.batch == loggedBatch {
-				key = pick(g, u.group.keys)
+				key = pick(g, u.keys)
 			}
-			w.statements = append(w.statements, g.statement(pick(g, u.tables), key, false))
+			w.statements = append(w.statements, g.statement(pick(g, plain), key, false))
 		}
 	default:
 		w.statements = []statement{g.statement(t, key, false)}

@@ -105,7 +105,7 @@ func (p *partition) event(r *row, before, after view) *Event {
 	}
 	e := &Event{
 		Table: p.table.name, Key: p.key, Static: r.static, Clustering: r.clustering, Op: 'u',
-		Before: before.image(), After: after.image(), Changed: columns, Timestamp: written, Reason: "mutation", Complete: p.table.complete(),
+		Before: before.image(), After: after.image(), Changed: columns, Timestamp: written, Reason: "mutation", Complete: p.table.past.complete(),
 	}
 	if e.Before == nil {
 		e.Op = 'c'
@@ -237,8 +237,8 @@ func (m *Model) History(table string, key []byte, static bool, clustering [][]by
 			}
 		}
 		for _, w := range r.writes {
-			fmt.Fprintf(&b, "  liveness @%d ttl %d until %d, delete @%d local %d\n",
-				w.liveness.Timestamp, w.liveness.TTL, w.liveness.ExpiresAt, w.deletion.Timestamp, w.deletion.LocalTime)
+			fmt.Fprintf(&b, "  liveness @%d ttl %d until %d, delete @%d local %d shadowable %v\n",
+				w.liveness.Timestamp, w.liveness.TTL, w.liveness.ExpiresAt, w.deletion.Timestamp, w.deletion.LocalTime, w.shadowable)
 			for _, d := range w.elements {
 				fmt.Fprintf(&b, "    %s: delete elements @%d local %d\n", d.column, d.Timestamp, d.LocalTime)
 			}

@@ -10,6 +10,7 @@ package foldmodel
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"cassdelta/commitlog"
@@ -23,14 +24,19 @@ type Model struct {
 	schemas    map[schema.Hash]*schema.Table
 	partitions map[string]*partition
 	order      []*partition // by first sight
-	now        int64        // the second up to which time has come
+	pasts      map[schema.UUID]*past
+	names      map[string]name
+	hosts      map[schema.UUID]bool // that have sent something
+	watermark  int64                // up to which time has come, in microseconds
+	now        int64                // its second
 	parsed     map[schema.Hash]*schema.Table
 }
 
 // New is a model that has seen nothing.
 func New() *Model {
 	return &Model{
-		tables: map[schema.UUID]*table{}, schemas: map[schema.Hash]*schema.Table{}, partitions: map[string]*partition{}, now: -1 << 62,
+		tables: map[schema.UUID]*table{}, schemas: map[schema.Hash]*schema.Table{}, partitions: map[string]*partition{},
+		pasts: map[schema.UUID]*past{}, names: map[string]name{}, hosts: map[schema.UUID]bool{}, watermark: -1 << 62, now: -1 << 62,
 		parsed: map[schema.Hash]*schema.Table{},
 	}
 }
@@ -58,14 +64,20 @@ type row struct {
 	clustering [][]byte // as first seen
 	static     bool
 	writes     []write
+	// told says that readers know that it does not exist: by its last event, or because all is known of the table.
+	told bool
+	// presumed says that it is only because all is known of the table: there was no event, nor a deletion by its key.
+	presumed bool
 }
 
 // write is what one record says of a row, by names.
 type write struct {
 	liveness commitlog.Liveness
 	deletion commitlog.Deletion
-	elements []elementsDeletion
-	cells    []cell
+	// shadowable says that a newer liveness makes deletion void.
+	shadowable bool
+	elements   []elementsDeletion
+	cells      []cell
 }
 
 // elementsDeletion is a deletion of all elements of a column.
@@ -77,6 +89,9 @@ type elementsDeletion struct {
 type cell struct {
 	column string
 	commitlog.Cell
+	// foreseen says that the tombstone was seen which its expiry makes of the cell: that is what it is to other cells, from now
+	// on, though it is there until it expires.
+	foreseen bool
 }
 
 // Apply takes the next record, and returns the events that it makes, in no order: see [Same]. What rec points to may be
@@ -86,11 +101,15 @@ func (m *Model) Apply(rec *rawtopic.Record) ([]*Event, error) {
 	case rawtopic.KindInit, rawtopic.KindHeartbeat, rawtopic.KindAgentJoined, rawtopic.KindAgentRetired:
 		return nil, nil
 	case rawtopic.KindSchema:
-		return nil, m.define(rec.Schema)
+		return m.define(rec.Schema)
 	case rawtopic.KindTick:
 		return m.tick(rec.Tick.Watermark), nil
 	case rawtopic.KindData:
 		return m.data(rec.Data)
+	case rawtopic.KindTruncate:
+		return m.removal(&rec.Truncate.Origin, rec.Truncate.Table, rec.Truncate.Timestamp, "truncate"), nil
+	case rawtopic.KindDrop:
+		return m.removal(&rec.Drop.Origin, rec.Drop.Table, rec.Drop.Timestamp, "drop"), nil
 	}
 	return nil, fmt.Errorf("the model knows no records of kind %d", rec.Kind)
 }
@@ -123,9 +142,14 @@ func (m *Model) data(d *rawtopic.Data) ([]*Event, error) {
 		return nil, fmt.Errorf("the definition %v is unknown", d.Schema)
 	}
 	t := m.tables[definition.ID]
+	if t.counters() && !t.past.complete() {
+		return nil, nil // their totals are not known
+	}
+	m.heard(d.Origin.Host)
+	if d = m.counting(t, d); d == nil {
+		return nil, nil
+	}
 	p := m.partition(t, d.Key)
-	old := *p
-	old.rows = slices.Clone(p.rows)
 	// Only rows that it names may change, unless it deletes others.
 	wide := !d.Deletion.IsLive() || len(d.Ranges) > 0
 	affected := map[*row]bool{}
@@ -154,7 +178,12 @@ func (m *Model) data(d *rawtopic.Data) ([]*Event, error) {
 	}
 	add := func(r *row, written *commitlog.Row) {
 		w := t.write(definition, written)
-		w.cells = slices.DeleteFunc(w.cells, func(c cell) bool { return before[r].foresees(c, m.now) })
+		for i, c := range w.cells {
+			if expiring := before[r].foresees(c, m.now); expiring != nil {
+				w.cells[i] = *expiring
+				w.cells[i].foreseen = true
+			}
+		}
 		r.writes = append(r.writes, w)
 	}
 	if d.Static != nil {
@@ -163,23 +192,25 @@ func (m *Model) data(d *rawtopic.Data) ([]*Event, error) {
 	named := func(clustering [][]byte) *row {
 		r := p.row(clustering)
 		if r == nil {
-			r = &row{clustering: clone(clustering)}
+			r = &row{clustering: clone(clustering), told: t.past.complete(), presumed: t.past.complete()}
 			p.rows = append(p.rows, r)
 			affected[r] = true
 		}
 		return r
 	}
-	told := map[*row]int64{} // when the record deletes a row by its full key
+	deletes := map[*row]commitlog.Deletion{} // what the record deletes by its full key
 	for i := range d.Rows {
 		r := named(d.Rows[i].Clustering)
-		told[r] = d.Rows[i].Deletion.Timestamp
+		void := d.Rows[i].Shadowable && d.Rows[i].Liveness.Timestamp > d.Rows[i].Deletion.Timestamp
+		if !d.Rows[i].Deletion.IsLive() && !void {
+			deletes[r] = d.Rows[i].Deletion
+		}
 		add(r, &d.Rows[i])
 	}
 	if t.clustering == nil && !d.Deletion.IsLive() { // the one row of the partition
 		r := named(nil)
-		told[r] = max(d.Deletion.Timestamp, told[r])
-		if len(d.Rows) == 0 {
-			told[r] = d.Deletion.Timestamp
+		if by, ok := deletes[r]; !ok || d.Deletion.Timestamp > by.Timestamp {
+			deletes[r] = d.Deletion
 		}
 	}
 
@@ -191,12 +222,18 @@ func (m *Model) data(d *rawtopic.Data) ([]*Event, error) {
 		after := p.view(r, m.now)
 		if e := p.event(r, before[r], after); e != nil {
 			events = append(events, e)
+			r.told, r.presumed = e.Op == 'd', false
 			continue
 		}
-		// The deletion by its key of a row of which nothing was seen.
-		if seen := r.static || slices.Contains(old.rows, r); !seen && !t.complete() && !after.exists() && told[r] > old.covered(r) {
+		// A row that is not there is deleted by its key. It may have been there before the capture, or had nothing but a column that
+		// was dropped.
+		if by, deleted := deletes[r]; deleted && !after.exists() {
+			told := r.told && (t.past.complete() || !r.presumed)
+			if r.told, r.presumed = true, false; told {
+				continue
+			}
 			events = append(events, &Event{
-				Table: t.name, Key: p.key, Clustering: r.clustering, Op: 'd', Before: Image{}, Timestamp: told[r], Reason: "mutation",
+				Table: t.name, Key: p.key, Clustering: r.clustering, Op: 'd', Before: Image{}, Timestamp: by.Timestamp, Reason: "mutation",
 			})
 		}
 	}
@@ -205,6 +242,7 @@ func (m *Model) data(d *rawtopic.Data) ([]*Event, error) {
 
 // tick lets time come to a watermark in microseconds. What expires at one second makes one event for each row.
 func (m *Model) tick(watermark int64) []*Event {
+	m.watermark = max(m.watermark, watermark)
 	until := floorSecond(watermark)
 	if until <= m.now {
 		return nil
@@ -219,12 +257,13 @@ func (m *Model) tick(watermark int64) []*Event {
 					moments[c.LocalTime] = true
 				}
 			}
-			for now := range moments {
+			for _, now := range slices.Sorted(maps.Keys(moments)) {
 				if now <= m.now || now > until {
 					continue
 				}
 				if e := p.event(r, p.view(r, now-1), p.view(r, now)); e != nil {
 					events = append(events, e)
+					r.told = e.Op == 'd'
 				}
 			}
 		}

@@ -19,19 +19,16 @@ type table struct {
 	// columns are those that exist, dropped the times in microseconds at which a column was dropped.
 	columns map[string]schema.Column
 	dropped map[string]int64
-	// created says that an agent has read the table's creation, missing that another has not.
-	created, missing bool
+	past    *past
 }
 
-// complete says that all that was ever written to the table is known.
-func (t *table) complete() bool { return t.created && !t.missing }
-
-func (m *Model) define(s *rawtopic.Schema) error {
+// define takes a definition.
+func (m *Model) define(s *rawtopic.Schema) ([]*Event, error) {
 	parsed := m.parsed[s.Hash]
 	if parsed == nil {
 		var err error
 		if parsed, err = schema.ParseDefinition(bytes.Clone(s.Definition)); err != nil {
-			return err
+			return nil, err
 		}
 		m.parsed[s.Hash] = parsed
 	}
@@ -40,34 +37,54 @@ func (m *Model) define(s *rawtopic.Schema) error {
 	definition.AlteredAt = s.AlteredAt
 	t := m.tables[definition.ID]
 	if t == nil {
-		t = &table{id: definition.ID, name: definition.FullName(), clustering: definition.ClusteringColumns()}
+		t = &table{id: definition.ID, name: definition.FullName(), clustering: definition.ClusteringColumns(), past: m.past(definition.ID)}
 		m.tables[t.id] = t
 		if len(t.clustering) == 0 {
 			t.clustering = nil
 		}
 	}
+	events := m.named(definition, s.AlteredAt)
 	created := s.Created && definition.CDC
-	t.created, t.missing = t.created || created, t.missing || !created
+	t.past.created, t.past.missing = t.past.created || created, t.past.missing || !created
+	m.heard(s.Host)
+	if created && len(t.past.truncations) > 0 && t.past.nodes[s.Host] == nil {
+		t.past.nodes[s.Host] = &node{} // it has read all, so it will tell of all of them
+	}
 	if known := m.schemas[s.Hash]; known != nil && known.AlteredAt >= s.AlteredAt {
-		return nil
+		return events, nil
 	}
 	m.schemas[s.Hash] = definition
 	t.definitions = slices.DeleteFunc(t.definitions, func(d *schema.Table) bool { return d.Hash() == s.Hash })
 	t.definitions = append(t.definitions, definition)
 	t.join()
-	return nil
+	return events, nil
 }
 
-// join finds the columns: those of the newest definition, and those that only others have, unless they were dropped.
-func (t *table) join() {
-	t.columns, t.dropped = map[string]schema.Column{}, map[string]int64{}
-	newest := slices.MaxFunc(t.definitions, func(a, b *schema.Table) int {
+// newest is the definition of the latest DDL.
+func (t *table) newest() *schema.Table {
+	return slices.MaxFunc(t.definitions, func(a, b *schema.Table) int {
 		if a.AlteredAt != b.AlteredAt {
 			return int(a.AlteredAt - b.AlteredAt)
 		}
 		x, y := a.Hash(), b.Hash()
 		return bytes.Compare(x[:], y[:])
 	})
+}
+
+// counters reports whether it is a table of counters.
+func (t *table) counters() bool {
+	for _, c := range t.columns {
+		if c.Type.Kind == schema.KindCounter {
+			return true
+		}
+	}
+	return false
+}
+
+// join finds the columns: those of the newest definition, and those that only others have, unless they were dropped.
+func (t *table) join() {
+	t.columns, t.dropped = map[string]schema.Column{}, map[string]int64{}
+	newest := t.newest()
 	for _, d := range t.definitions {
 		for _, c := range d.Dropped {
 			if at, ok := t.dropped[c.Name]; !ok || c.DroppedAt > at {
@@ -135,13 +152,13 @@ func (t *table) write(definition *schema.Table, r *commitlog.Row) write {
 		}
 		return definition.Columns[i].Name
 	}
-	w := write{liveness: r.Liveness, deletion: r.Deletion}
+	w := write{liveness: r.Liveness, deletion: r.Deletion, shadowable: r.Shadowable}
 	for _, d := range r.ComplexDeletions {
 		w.elements = append(w.elements, elementsDeletion{name(d.Column), d.Deletion})
 	}
 	for _, c := range r.Cells {
 		c.Path, c.Value = bytes.Clone(c.Path), bytes.Clone(c.Value)
-		w.cells = append(w.cells, cell{name(c.Column), c})
+		w.cells = append(w.cells, cell{column: name(c.Column), Cell: c})
 	}
 	return w
 }

@@ -2,6 +2,7 @@ package foldmodel
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 
 	"cassdelta/commitlog"
@@ -24,9 +25,14 @@ func (p *partition) covered(r *row) int64 {
 
 // deleted is the newest write time at which the row was deleted.
 func (p *partition) deleted(r *row) int64 {
-	newest := p.covered(r)
+	newest, liveness := p.covered(r), int64(commitlog.NoTimestamp)
 	for i := range r.writes {
-		newest = max(newest, r.writes[i].deletion.Timestamp)
+		liveness = max(liveness, r.writes[i].liveness.Timestamp)
+	}
+	for i := range r.writes {
+		if w := &r.writes[i]; !w.shadowable || w.deletion.Timestamp >= liveness {
+			newest = max(newest, w.deletion.Timestamp)
+		}
 	}
 	return newest
 }
@@ -81,9 +87,12 @@ func (p *partition) view(r *row, now int64) view {
 			if c.Timestamp <= by {
 				continue
 			}
-			if at := v.find(&c); at < 0 {
+			switch at := v.find(&c); {
+			case at < 0:
 				v.cells = append(v.cells, c)
-			} else if cellWins(&c, &v.cells[at]) {
+			case p.table.columns[c.column].Type.Kind == schema.KindCounter:
+				v.cells[at] = counted(c, v.cells[at])
+			case cellWins(&c, &v.cells[at]):
 				v.cells[at] = c
 			}
 		}
@@ -91,25 +100,40 @@ func (p *partition) view(r *row, now int64) view {
 	return v
 }
 
+// counted is what two cells of a counter are together: a tombstone wins, whatever the times.
+func counted(c, d cell) cell {
+	switch {
+	case c.Deleted && d.Deleted && cellWins(&c, &d), c.Deleted && !d.Deleted:
+		return c
+	case d.Deleted:
+		return d
+	}
+	d.Value, _ = schema.AppendMergedCounter(nil, d.Value, c.Value)
+	d.Timestamp = max(d.Timestamp, c.Timestamp)
+	return d
+}
+
 // find finds the cell of the same place, -1 if there is none.
 func (v *view) find(c *cell) int {
 	return slices.IndexFunc(v.cells, func(d cell) bool { return v.table.samePlace(c, &d) })
 }
 
-// livenessWins: the newer one, then the one that is expired for good, then one that expires, then the later expiry.
+// livenessWins: the newer one, then the one that is expired for good, then one that expires, then the later expiry, then the
+// shorter TTL.
 func livenessWins(l, m commitlog.Liveness) bool {
 	expired := func(l commitlog.Liveness) int64 { return flag(l.TTL == commitlog.ExpiredLivenessTTL) }
 	return slices.Compare(
-		[]int64{l.Timestamp, expired(l), flag(l.TTL != 0), l.ExpiresAt, int64(l.TTL)},
-		[]int64{m.Timestamp, expired(m), flag(m.TTL != 0), m.ExpiresAt, int64(m.TTL)}) > 0
+		[]int64{l.Timestamp, expired(l), flag(l.TTL != 0), l.ExpiresAt, -int64(l.TTL)},
+		[]int64{m.Timestamp, expired(m), flag(m.TTL != 0), m.ExpiresAt, -int64(m.TTL)}) > 0
 }
 
 // cellWins: the newer one, then what is or will be a tombstone, then the tombstone, then the later local deletion time or
-// expiry, then the greater value. Cassandra leaves the rest open: the longer TTL, the greater form of the path.
+// expiry, then the shorter TTL, then the greater value. Cassandra leaves the rest open: the greater form of the path.
 func cellWins(c, d *cell) bool {
+	c, d = c.settled(), d.settled()
 	first := slices.Compare(
-		[]int64{c.Timestamp, flag(c.Deleted || c.TTL != 0), flag(c.Deleted), c.LocalTime},
-		[]int64{d.Timestamp, flag(d.Deleted || d.TTL != 0), flag(d.Deleted), d.LocalTime})
+		[]int64{c.Timestamp, flag(c.Deleted || c.TTL != 0), flag(c.Deleted), c.LocalTime, -int64(c.TTL)},
+		[]int64{d.Timestamp, flag(d.Deleted || d.TTL != 0), flag(d.Deleted), d.LocalTime, -int64(d.TTL)})
 	if first != 0 {
 		return first > 0
 	}
@@ -117,10 +141,16 @@ func cellWins(c, d *cell) bool {
 	if value := bytes.Compare(cv, dv); value != 0 {
 		return value > 0
 	}
-	if c.TTL != d.TTL {
-		return c.TTL > d.TTL
-	}
 	return bytes.Compare(c.Path, d.Path) > 0
+}
+
+// settled is what a cell is to others.
+func (c *cell) settled() *cell {
+	if !c.foreseen {
+		return c
+	}
+	tombstone := commitlog.Cell{Column: c.Column, Path: c.Path, Timestamp: c.Timestamp, LocalTime: c.LocalTime - int64(c.TTL), Deleted: true}
+	return &cell{column: c.column, Cell: tombstone}
 }
 
 func flag(b bool) int64 {
@@ -148,15 +178,18 @@ func (v *view) exists() bool {
 	return v.present() || slices.ContainsFunc(v.cells, func(c cell) bool { return v.alive(&c) })
 }
 
-// foresees says whether tombstone c is nothing but the expiry of a cell of the view which is still alive, and in the
-// second half of its life: what Cassandra makes of a cell once it has expired, by a clock that is ahead of ours. It has
-// the cell's time stamp, and was deleted when the cell was written.
-func (v view) foresees(c cell, now int64) bool {
-	at := -1
-	if v.table != nil && c.Deleted {
-		at = v.find(&c)
+// foresees returns the cell of the view of which tombstone c is nothing but the expiry, if there is one which is still alive
+// and in the second half of its life: what Cassandra makes of a cell once it has expired, by a clock that is ahead of ours.
+// It has the cell's time stamp, and was deleted when the cell was written.
+func (v view) foresees(c cell, now int64) *cell {
+	if v.table == nil || !c.Deleted {
+		return nil
 	}
-	return at >= 0 && v.alive(&v.cells[at]) && isExpiry(&c, &v.cells[at]) && now >= v.cells[at].LocalTime-int64(v.cells[at].TTL)/2
+	at := v.find(&c)
+	if at < 0 || !v.alive(&v.cells[at]) || !isExpiry(&c, &v.cells[at]) || !bytes.Equal(c.Path, v.cells[at].Path) || now < v.cells[at].LocalTime-int64(v.cells[at].TTL)/2 {
+		return nil
+	}
+	return &v.cells[at]
 }
 
 func isExpiry(tombstone, c *cell) bool {
@@ -175,6 +208,9 @@ func (v *view) image() Image {
 		case !v.alive(&c):
 		case c.Path != nil:
 			elements[c.column] = append(elements[c.column], c)
+		case v.table.columns[c.column].Type.Kind == schema.KindCounter:
+			total, _ := schema.CounterTotal(c.Value)
+			image[c.column] = string(binary.BigEndian.AppendUint64(nil, uint64(total)))
 		default:
 			image[c.column] = string(c.Value)
 		}

@@ -194,6 +194,12 @@ func (p *pipeline) dedup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The topic is trimmed as it is folded, and has no other end.
+	if _, err := p.adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: kadm.StringPtr("-1")}}, rawTopic); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("set the retention of topic %s: %w", rawTopic, err)
+	}
 	out, err := sink.New(sink.Config{
 		Prefix: p.Prefix, Client: p.client, RawPartitions: topic.Partitions, Replication: 1, Log: p.Log,
 	})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"time"
 
@@ -51,7 +52,14 @@ func NewLogger(c LogConfig, w *os.File) (*zap.Logger, error) {
 
 // MetricsConfig says where metrics are served.
 type MetricsConfig struct {
-	Listen string `help:"Address that serves Prometheus metrics at /metrics, as 127.0.0.1:9404. Empty: none." placeholder:"ADDRESS"`
+	Listen   string `help:"Address that serves Prometheus metrics at /metrics, as 127.0.0.1:9404, and says at /healthz that the process is there and, of dedup, at /readyz whether all its partitions are open. Empty: none." placeholder:"ADDRESS"`
+	Profiles bool   `help:"Serve Go's profiles there too, at /debug/pprof/."`
+}
+
+// Page is something more that is served.
+type Page struct {
+	Path    string
+	Handler http.Handler
 }
 
 // NewRegistry makes a registry that holds the metrics of the Go runtime and the process.
@@ -62,8 +70,8 @@ func NewRegistry() *prometheus.Registry {
 }
 
 // Serve binds the address, then serves until stop is called, which waits for the server's end. An empty address serves
-// nothing.
-func Serve(c MetricsConfig, g prometheus.Gatherer, log *zap.Logger) (stop func(), err error) {
+// nothing. Ready says why the process does not do its work yet, nil if it does, for /readyz; nil is a process that cannot tell.
+func Serve(c MetricsConfig, g prometheus.Gatherer, ready func() error, log *zap.Logger, pages ...Page) (stop func(), err error) {
 	if c.Listen == "" {
 		return func() {}, nil
 	}
@@ -73,6 +81,24 @@ func Serve(c MetricsConfig, g prometheus.Gatherer, log *zap.Logger) (stop func()
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	if ready != nil {
+		mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+			if err := ready(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			io.WriteString(w, "ok\n")
+		})
+	}
+	for _, p := range pages {
+		mux.Handle(p.Path, p.Handler)
+	}
+	if c.Profiles {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan struct{})
 	go func() {

@@ -483,3 +483,37 @@ func native(r *Record) any {
 	}
 	panic(fmt.Sprintf("kind %d", r.Kind))
 }
+
+// Contents are equal if the updates are, wherever they were read; of what is no data record there is none.
+func TestContent(t *testing.T) {
+	record := func(host byte, segment int64, key string) []byte {
+		return Append(nil, &Record{Kind: KindData, Data: &Data{
+			Origin: Origin{Host: schema.UUID{host}, Position: commitlog.Position{Segment: segment, Offset: segment * 3}, Update: int32(segment)},
+			Key:    []byte(key), Deletion: commitlog.LiveDeletion,
+		}})
+	}
+	first, host, ok := Content(record(1, 7, "key"))
+	if !ok || host != (schema.UUID{1}) || len(first) == 0 {
+		t.Fatalf("found %x of host %v, %v", first, host, ok)
+	}
+	if same, host, ok := Content(record(2, 1<<40, "key")); !ok || host != (schema.UUID{2}) || !bytes.Equal(same, first) {
+		t.Errorf("expected %x, found %x of host %v, %v", first, same, host, ok)
+	}
+	if other, _, _ := Content(record(1, 7, "kez")); bytes.Equal(other, first) {
+		t.Errorf("another update has the same content %x", other)
+	}
+	var d Decoder
+	var r Record
+	if err := d.Decode(record(2, 1<<40, "key"), &r); err != nil || !bytes.Equal(r.Data.Content, first) {
+		t.Errorf("expected %x, the decoder found %x, %v", first, r.Data.Content, err)
+	}
+	value := record(1, 7, "key")
+	for n := range len(value) - len(first) {
+		if content, _, ok := Content(value[:n]); ok {
+			t.Errorf("the first %d bytes have the content %x", n, content)
+		}
+	}
+	if content, _, ok := Content(Append(nil, &Record{Kind: KindTick, Tick: &Tick{Watermark: 1 << 60}})); ok {
+		t.Errorf("a tick has the content %x", content)
+	}
+}

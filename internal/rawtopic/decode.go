@@ -154,6 +154,7 @@ const (
 func (d *Decoder) decodeData() {
 	in, u := &d.in, &d.data
 	u.Origin = in.origin("Data.origin")
+	u.Content = in.b[in.off:]
 	u.Schema = in.fixed("Data.schema")
 	u.Key = in.bytes("Data.key")
 	u.Deletion = in.optionalDeletion("Data.deletion")

@@ -64,6 +64,8 @@ type Record struct {
 // Data is what one mutation writes to one partition of one table.
 type Data struct {
 	Origin Origin
+	// Content is, of a record that was decoded, the encoding of all that follows; see the function [Content].
+	Content []byte
 	// Schema is the hash of the definition that column numbers refer to.
 	Schema schema.Hash
 	// Key is the partition key as serialized.

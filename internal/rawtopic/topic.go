@@ -3,6 +3,7 @@ package rawtopic
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -69,6 +70,26 @@ func EnsureHeartbeatTopic(ctx context.Context, cl *kgo.Client, rawTopic string, 
 	})
 	if err == nil && n != 1 {
 		err = &TopicError{Topic: name, Partition: -1, Reason: fmt.Sprintf("expected 1 partition, found %d; delete it, it is made again", n)}
+	}
+	return err
+}
+
+// ParkedTopic is the name of the topic with the events that cannot be written for now, of all groups that read a raw topic.
+func ParkedTopic(rawTopic string) string { return rawTopic + "-parked" }
+
+// EnsureParkedTopic creates the topic of the parked events unless it exists: as many partitions as the raw topic has, records of up
+// to room bytes, and Kafka deletes none by itself.
+func EnsureParkedTopic(ctx context.Context, cl *kgo.Client, rawTopic string, partitions int32, replication int16, room int) error {
+	name := ParkedTopic(rawTopic)
+	_, n, err := topic.Ensure(ctx, cl, name, partitions, replication, map[string]*string{
+		"cleanup.policy":    kadm.StringPtr("delete"),
+		"retention.ms":      kadm.StringPtr("-1"),
+		"retention.bytes":   kadm.StringPtr("-1"),
+		"max.message.bytes": kadm.StringPtr(strconv.Itoa(room)),
+	})
+	if err == nil && n != partitions {
+		err = &TopicError{Topic: name, Partition: -1, Reason: fmt.Sprintf(
+			"expected %d partitions, as the raw topic has, found %d; if nothing in it is parked any more delete it, it is made again", partitions, n)}
 	}
 	return err
 }

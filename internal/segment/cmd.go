@@ -24,6 +24,10 @@
 //	        {"rt":"EXCL_END_INCL_START_BOUNDARY","ck":[...],"end":{...},"start":{...}}   boundary: the deletion that ends,
 //	                                                          the one that starts
 //
+// Without a schema a line is a mutation, with the table id and partition key of its first update:
+//
+//	{"seg":1795414250152,"pos":4711,"size":88,"n":1,"id":"<uuid>","pk":"<hex>","raw":"<hex>"}
+//
 // With --values text, keys and values are what SELECT JSON prints for them:
 //
 //	pk     {"id":1,"day":"2024-02-29"}    the columns of the partition key
@@ -118,12 +122,19 @@ func (c *DumpCmd) Run(ctx context.Context, stdout io.Writer) (err error) {
 		o.Values = TextValues
 	}
 	if c.Output != "" {
+		if err := notRead(c.Output, o); err != nil {
+			return err
+		}
 		out, err := createOutput(c.Output)
 		if err != nil {
 			return err
 		}
 		o.Out = out
-		return errors.Join(Dump(ctx, o), out.Close())
+		err = Dump(ctx, o)
+		if closing := out.Close(); !errors.Is(err, closing) { // the buffers give an error of writing again
+			err = errors.Join(err, closing)
+		}
+		return err
 	}
 	return Dump(ctx, o)
 }

@@ -6,13 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"cassdelta/commitlog"
 	"cassdelta/schema"
 )
+
+// errInterrupted says that the context ended before everything was read. It is no context.Canceled: what was printed is not
+// what was asked for.
+var errInterrupted = errors.New("interrupted: not everything was read")
 
 // errBehind ends a segment whose other mutations are behind the last one that is dumped.
 var errBehind = errors.New("behind the last position")
@@ -21,6 +24,9 @@ var errBehind = errors.New("behind the last position")
 // else their bytes. Mutations of tables that are not in the schema are left out and counted in a remark. Its error names
 // what could not be read; everything else is printed all the same.
 func Dump(ctx context.Context, o Options) error {
+	if err := o.Filter.check(); err != nil {
+		return err
+	}
 	paths, err := expand(o.Paths)
 	if err != nil {
 		return err
@@ -33,7 +39,7 @@ func Dump(ctx context.Context, o Options) error {
 	if what := o.needsSchema(); what != "" && tables.catalog == nil {
 		return fmt.Errorf("expected the tables for %s: name a --schema, or a node by --cassandra-contact-points", what)
 	}
-	if err := tables.check(o.Filter.Tables); err != nil {
+	if err := tables.check(o.Keyspace, o.Filter.Tables); err != nil {
 		return err
 	}
 	d := &dumper{Options: o, tables: tables, out: bufio.NewWriterSize(o.Out, 64<<10)}
@@ -48,8 +54,12 @@ func Dump(ctx context.Context, o Options) error {
 	var failed []error
 	for _, p := range paths {
 		if err := d.file(ctx, p); err != nil {
-			if d.fatal != nil || ctx.Err() != nil {
+			if d.fatal != nil {
 				return err
+			}
+			if ctx.Err() != nil {
+				failed = append(failed, errInterrupted)
+				break
 			}
 			failed = append(failed, err)
 		}
@@ -71,13 +81,11 @@ func (o *Options) needsSchema() string {
 	return o.Filter.needsSchema()
 }
 
-// totalSize is the size of all segments; those that are gone meanwhile fail when they are opened.
+// totalSize is the size of all segments.
 func totalSize(files []file) int64 {
 	total := int64(0)
 	for _, f := range files {
-		if info, err := os.Stat(f.path); err == nil {
-			total += info.Size()
-		}
+		total += f.info.Size()
 	}
 	return total
 }
@@ -111,10 +119,7 @@ func (d *dumper) file(ctx context.Context, fl file) error {
 	defer s.close()
 	d.progress.begin(fl.path)
 	defer d.progress.done(s.size)
-	desc, err := s.reader.Header()
-	if err == commitlog.ErrMore {
-		return fmt.Errorf("%s: has no header yet", fl.path)
-	}
+	desc, err := s.header()
 	if err != nil {
 		return err
 	}
@@ -160,7 +165,7 @@ func (d *dumper) file(ctx context.Context, fl file) error {
 		d.print("%s\n", end.text)
 	}
 	if failures > 1 {
-		return fmt.Errorf("%s: %d mutations could not be read, the last: %w", fl.path, failures, last)
+		return fmt.Errorf("%s: could not be read at %d places, the last: %w", fl.path, failures, last)
 	}
 	return last
 }

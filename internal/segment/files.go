@@ -15,19 +15,30 @@ import (
 type file struct {
 	path string
 	id   int64 // from the name; 0 if the name is not a segment's
+	info os.FileInfo
 }
 
-// expand lists the segments that the paths stand for, by id.
+// expand lists the segments that the paths stand for, by id, each once. Index files among the paths, as a shell's * gives
+// them, stand for nothing.
 func expand(paths []string) ([]file, error) {
 	var all []file
 	for _, p := range paths {
 		info, err := os.Stat(p)
+		if p == "-" && err != nil {
+			return nil, errors.New("-: segments are not read from standard input: name the file, or a directory with some")
+		}
 		if err != nil {
 			return nil, err
 		}
 		if !info.IsDir() {
+			if _, _, ok := commitlog.ParseIndexName(filepath.Base(p)); ok {
+				continue
+			}
+			if !info.Mode().IsRegular() {
+				return nil, fmt.Errorf("%s: expected a segment or a directory, found a file of another kind (%s)", p, info.Mode())
+			}
 			_, id, _ := commitlog.ParseSegmentName(filepath.Base(p))
-			all = append(all, file{p, id})
+			all = append(all, file{p, id, info})
 			continue
 		}
 		entries, err := os.ReadDir(p)
@@ -36,16 +47,26 @@ func expand(paths []string) ([]file, error) {
 		}
 		n := len(all)
 		for _, e := range entries {
-			if _, id, ok := commitlog.ParseSegmentName(e.Name()); ok && !e.IsDir() {
-				all = append(all, file{filepath.Join(p, e.Name()), id})
+			_, id, ok := commitlog.ParseSegmentName(e.Name())
+			if !ok {
+				continue
+			}
+			path := filepath.Join(p, e.Name())
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+				all = append(all, file{path, id, info})
+			} else if err != nil && !errors.Is(err, os.ErrNotExist) { // the node may delete it meanwhile
+				return nil, err
 			}
 		}
 		if len(all) == n {
 			return nil, fmt.Errorf("%s: no commit log segment (CommitLog-<version>-<id>.log) is in this directory", p)
 		}
 	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: is the index of a segment: name the segment, or its directory", paths[0])
+	}
 	slices.SortStableFunc(all, func(a, b file) int { return cmp.Compare(a.id, b.id) })
-	return all, nil
+	return slices.CompactFunc(all, func(a, b file) bool { return os.SameFile(a.info, b.info) }), nil
 }
 
 // ending says how a segment ends.
@@ -114,6 +135,19 @@ func (s *segment) mayGrow() bool {
 }
 
 func (s *segment) close() { s.f.Close() }
+
+// header reads the header, and says what is wrong if there is none, whether its node still writes it or not.
+func (s *segment) header() (commitlog.Descriptor, error) {
+	d, err := s.reader.Header()
+	if err != commitlog.ErrMore {
+		return d, err
+	}
+	s.reader.Extend(s.size, commitlog.Limit{Final: true})
+	if _, err = s.reader.Header(); err != nil {
+		return d, fmt.Errorf("%s: has no header yet, if its node begins to write it now; else: %w", s.path, err)
+	}
+	return d, fmt.Errorf("%s: had no header yet: look again", s.path)
+}
 
 // each calls entry for every entry that can be read, with the error of one that is damaged, and says how the segment
 // ends. An error of entry, or of reading the file, stops it.

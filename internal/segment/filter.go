@@ -26,6 +26,17 @@ type Filter struct {
 	Since, Until time.Time
 }
 
+// check refuses bounds that nothing is between.
+func (f *Filter) check() error {
+	if f.behind(f.From) {
+		return fmt.Errorf("--from %d:%d is behind --to %d:%d", f.From.Segment, f.From.Offset, f.To.Segment, f.To.Offset)
+	}
+	if !f.Until.IsZero() && f.Since.After(f.Until) {
+		return fmt.Errorf("--since %s is after --until %s", micros(f.Since.UnixMicro()), micros(f.Until.UnixMicro()))
+	}
+	return nil
+}
+
 // needsSchema names what of the filter cannot be told without definitions, "" if nothing is there.
 func (f *Filter) needsSchema() string {
 	switch {

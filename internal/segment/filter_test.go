@@ -2,7 +2,6 @@ package segment
 
 import (
 	"bytes"
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -302,18 +301,8 @@ func TestOutputFile(t *testing.T) {
 	}
 	c = DumpCmd{files: files{Paths: []string{dir}}, Output: "/dev/full"}
 	if _, err := os.Stat(c.Output); err == nil {
-		if err := c.Run(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "no space") {
+		if err := c.Run(t.Context(), &bytes.Buffer{}); err == nil || strings.Count(err.Error(), "no space") != 1 {
 			t.Errorf("a full disk: %v", err)
 		}
-	}
-}
-
-func TestCancelledDump(t *testing.T) {
-	dir, schemaFile := unpack(t, "demo", "node1")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	var out bytes.Buffer
-	if err := Dump(ctx, Options{Paths: []string{dir}, Schema: schemaFile, Out: &out, Notes: &out}); err != context.Canceled {
-		t.Errorf("%v", err)
 	}
 }

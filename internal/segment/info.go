@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -27,16 +28,26 @@ func Info(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	if err := tables.check(o.Keyspace, nil); err != nil {
+		return err
+	}
+	out := bufio.NewWriter(o.Out)
+	o.Out = out
 	var failed []error
 	var reader commitlog.Reader
 	for i, p := range paths {
 		if i > 0 {
-			fmt.Fprintln(o.Out)
+			fmt.Fprintln(out)
 		}
-		if err := infoFile(ctx, o, tables, &reader, p); err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
+		err := infoFile(ctx, o, tables, &reader, p)
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			failed = append(failed, errInterrupted)
+			break
+		}
+		if err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -51,7 +62,10 @@ type census struct {
 	mutation commitlog.Mutation
 
 	entries, bytes, damaged, undecoded int
-	byTable                            map[string]*tableCensus
+	// damage says where the first damaged entry is, reason why the first undecoded mutation is one.
+	damage  string
+	reason  error
+	byTable map[string]*tableCensus
 }
 
 // tableCensus counts what is in a segment of one table.
@@ -68,12 +82,9 @@ func infoFile(ctx context.Context, o Options, tables *tables, reader *commitlog.
 	}
 	defer s.close()
 	fmt.Fprintln(o.Out, filepath.Base(fl.path))
-	d, err := s.reader.Header()
+	d, err := s.header()
 	if err != nil && !unreadable(err) {
 		fmt.Fprintf(o.Out, "  %v\n", err)
-		if err == commitlog.ErrMore {
-			return fmt.Errorf("%s: has no header yet", fl.path)
-		}
 		return err
 	}
 	form := ""
@@ -106,10 +117,10 @@ func infoFile(ctx context.Context, o Options, tables *tables, reader *commitlog.
 		fmt.Fprintf(o.Out, "  written %s to %s\n", micros(first), micros(last))
 	}
 	if c.damaged > 0 {
-		fmt.Fprintf(o.Out, "  %d entries do not match their checksum\n", c.damaged)
+		fmt.Fprintf(o.Out, "  %s\n", c.damageText())
 	}
 	if c.undecoded > 0 {
-		fmt.Fprintf(o.Out, "  %d mutations could not be decoded by this schema\n", c.undecoded)
+		fmt.Fprintf(o.Out, "  %d mutations could not be decoded by this schema, the first: %v\n", c.undecoded, c.reason)
 	}
 	fmt.Fprintf(o.Out, "  %s\n", end.text)
 	c.print(o)
@@ -117,9 +128,14 @@ func infoFile(ctx context.Context, o Options, tables *tables, reader *commitlog.
 		return end.err
 	}
 	if c.damaged > 0 {
-		return fmt.Errorf("%s: %d entries do not match their checksum", fl.path, c.damaged)
+		return fmt.Errorf("%s: %s", fl.path, c.damageText())
 	}
 	return nil
+}
+
+// damageText says how many entries are damaged, and where that begins.
+func (c *census) damageText() string {
+	return fmt.Sprintf("%d entries do not match their checksum, the first at %s", c.damaged, c.damage)
 }
 
 // entry counts one entry.
@@ -128,11 +144,14 @@ func (c *census) entry(payload []byte, pos commitlog.Position, damage error) {
 	c.bytes += len(payload)
 	if damage != nil {
 		c.damaged++
+		if bad := (*commitlog.DamagedError)(nil); c.damage == "" && errors.As(damage, &bad) {
+			c.damage = fmt.Sprintf("byte %d, position %d", bad.Offset, pos.Offset)
+		}
 		return
 	}
 	p, err := commitlog.ParsePreview(payload)
 	if err != nil {
-		c.undecoded++
+		c.failed(fmt.Errorf("position %d: %w", pos.Offset, err))
 		return
 	}
 	c.table(p.Table).bytes += len(payload)
@@ -141,13 +160,20 @@ func (c *census) entry(payload []byte, pos commitlog.Position, damage error) {
 		return
 	}
 	if err := c.decoder.Decode(c.version, payload, pos, &c.mutation); err != nil {
-		c.undecoded++
+		c.failed(err)
 	}
 	for i := range c.mutation.Updates {
 		u := &c.mutation.Updates[i]
 		t := c.table(u.Table.ID)
 		t.count(commitlog.NoTimestamp)
 		eachTimestamp(u, t.time)
+	}
+}
+
+// failed counts a mutation that cannot be decoded.
+func (c *census) failed(err error) {
+	if c.undecoded++; c.reason == nil {
+		c.reason = err
 	}
 }
 

@@ -2,8 +2,9 @@ package segment
 
 import (
 	"bufio"
+	"cmp"
 	"compress/gzip"
-	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -14,6 +15,29 @@ type output struct {
 	file   *os.File
 	gz     *gzip.Writer // nil if it is not compressed
 	buffer *bufio.Writer
+}
+
+// notRead refuses an output that is a segment or the schema that is to be read: it would be emptied first.
+func notRead(output string, o Options) error {
+	to, err := os.Stat(output)
+	if err != nil {
+		return nil // it is new, or creating it says what is wrong
+	}
+	inputs, err := expand(o.Paths)
+	if err != nil {
+		return err
+	}
+	if o.Schema != "" {
+		if info, err := os.Stat(o.Schema); err == nil {
+			inputs = append(inputs, file{path: o.Schema, info: info})
+		}
+	}
+	for _, f := range inputs {
+		if os.SameFile(f.info, to) {
+			return fmt.Errorf("output %s: is read itself: name another file", output)
+		}
+	}
+	return nil
 }
 
 // createOutput creates the file, or empties it.
@@ -38,11 +62,11 @@ func (o *output) Write(b []byte) (int, error) {
 	return w.Write(b)
 }
 
-// Close writes what is left and closes the file.
+// Close writes what is left and closes the file. Its error is the first one, that of an earlier Write too.
 func (o *output) Close() error {
 	var gzErr error
 	if o.gz != nil {
 		gzErr = o.gz.Close()
 	}
-	return errors.Join(gzErr, o.buffer.Flush(), o.file.Close())
+	return cmp.Or(gzErr, o.buffer.Flush(), o.file.Close())
 }

@@ -237,6 +237,7 @@ func TestBadInput(t *testing.T) {
 		{"a file of something else", "segment_test.go", schema, "damaged at byte 0"},
 		{"an empty file", write(nil), schema, "has no header yet"},
 		{"a cut header", write(segment[:10]), schema, "has no header yet"},
+		{"swapped halves", write(append(bytes.Clone(segment[len(segment)/2:]), segment[:len(segment)/2]...)), schema, "checksum of the header"},
 		{"a cut segment", write(segment[:100000]), schema, "(the file was cut)"},
 		{"a cut segment whose index file says that it is complete", cutCompleted, schema, "(the file was cut)"},
 		{"a flipped bit", write(flipped), schema, "damaged at byte"},

@@ -106,8 +106,14 @@ func (t *tables) name(id schema.UUID) string {
 // maxNames bounds the names that are kept.
 const maxNames = 10_000
 
-// check refuses names of tables of which there cannot be an update.
-func (t *tables) check(names []string) error {
+// check refuses a keyspace and names of tables of which there cannot be an update. An empty keyspace is any.
+func (t *tables) check(keyspace string, names []string) error {
+	if keyspace != "" && !t.hasKeyspace(keyspace) {
+		if t.catalog == nil {
+			return fmt.Errorf("keyspace %s: no names of its tables are known: name a --schema, or a node by --cassandra-contact-points", keyspace)
+		}
+		return fmt.Errorf("keyspace %s: expected one with tables in %s, found none", keyspace, t.from)
+	}
 	if t.catalog == nil {
 		for _, name := range names {
 			if _, err := schema.ParseUUID(name); err != nil && !strings.HasPrefix(name, "system") { // those have fixed ids
@@ -122,6 +128,16 @@ func (t *tables) check(names []string) error {
 		}
 	}
 	return nil
+}
+
+// hasKeyspace reports whether a table of a keyspace is known, Cassandra's own ones included.
+func (t *tables) hasKeyspace(name string) bool {
+	for _, def := range t.catalog.Tables() {
+		if def.Keyspace == name {
+			return true
+		}
+	}
+	return systemTables[name] != nil
 }
 
 func (t *tables) known(name string) bool {

@@ -39,8 +39,7 @@ func (s *Sink) ensureCleanTopic(ctx context.Context, topic string) (room int32, 
 		return 0, err
 	}
 	if n != s.cfg.Partitions {
-		return 0, fmt.Errorf("clean topic %s: expected %d partitions, found %d; the number is fixed when the topic is made: "+
-			"set clean-partitions to that of all clean topics, or choose another topic-prefix", topic, s.cfg.Partitions, n)
+		return 0, &partitionsError{topic: topic, expected: s.cfg.Partitions, found: n}
 	}
 	return s.room(ctx, topic)
 }

@@ -125,8 +125,8 @@ func New(cfg Config) (*Sink, error) {
 // Encode fills dst with the record of an event, appends what it points to behind buf, and returns the extended buf. The
 // array of dst.Headers is used again. When it returns without an error, the topic and the schemas of the record exist.
 //
-// An error that is a [*schema.AvroError] or a [*dedup.TooLargeError] is about this event and stays whenever it is tried; any
-// other is of Kafka or the registry, or a mistake in the configuration.
+// An error that is a [*schema.AvroError] or a [*dedup.TooLargeError] is about this event and stays whenever it is tried. A
+// [*dedup.TableError] is about the table, and stays until someone changes something; any other is of Kafka or the registry.
 func (s *Sink) Encode(ctx context.Context, e *dedup.Event, dst *kgo.Record, buf []byte) ([]byte, error) {
 	t := (*s.tables.Load())[e.Table.Hash()]
 	if t == nil {
@@ -220,13 +220,13 @@ func (s *Sink) prepare(ctx context.Context, table *schema.Table) (*target, error
 	}
 	topic, err := TopicName(s.cfg.Prefix, table.Keyspace, table.Name)
 	if err != nil {
-		return nil, err
+		return nil, &dedup.TableError{Table: table.FullName(), Err: err}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, prepareTimeout, fmt.Errorf("topic %s and its schemas took longer than %v", topic, prepareTimeout))
 	defer cancel()
 	room, err := s.ensureCleanTopic(ctx, topic)
 	if err != nil {
-		return nil, err
+		return nil, tableError(table, err)
 	}
 	for _, other := range known {
 		if other.topic == topic {
@@ -236,7 +236,7 @@ func (s *Sink) prepare(ctx context.Context, table *schema.Table) (*target, error
 	t := &target{topic: topic, room: room, encoder: encoder}
 	key, value := schema.AvroKeySchema(table, s.cfg.Prefix), schema.AvroValueSchema(table, s.cfg.Prefix)
 	if s.cfg.Registry != nil {
-		err = s.register(ctx, t, key, value)
+		err = tableError(table, s.register(ctx, t, key, value))
 	} else {
 		err = s.writeSchemas(ctx, t, key, value)
 	}

@@ -3,13 +3,15 @@ package sink
 import (
 	"encoding/binary"
 	"fmt"
+
+	"cassdelta/dedup"
 )
 
 // The headers of a clean record, each a number in decimal digits.
 const (
-	HeaderRawPartition = "cassdelta.raw.partition"
-	HeaderRawOffset    = "cassdelta.raw.offset"
-	HeaderIndex        = "cassdelta.index"
+	HeaderRawPartition = dedup.HeaderRawPartition
+	HeaderRawOffset    = dedup.HeaderRawOffset
+	HeaderIndex        = dedup.HeaderIndex
 )
 
 // appendSingleObjectHeader appends what stands before a datum in Avro's single-object encoding: the bytes C3 01 and the

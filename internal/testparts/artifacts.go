@@ -35,6 +35,8 @@ type artifact struct {
 	Dependencies []string `json:"dependencies,omitempty"`
 	// Archive is group:artifact:version:type:classifier.
 	Archive string `json:"archive,omitempty"`
+	// OnDemand is set for what no test needs: it is fetched by name only.
+	OnDemand bool `json:"onDemand,omitempty"`
 }
 
 type artifactList struct {
@@ -53,15 +55,17 @@ func loadArtifacts() (artifactList, error) {
 	return list, nil
 }
 
-// PartNames lists the parts that [Fetch] knows, in order.
+// PartNames lists the parts that tests need, in order. [Fetch] knows more.
 func PartNames() ([]string, error) {
 	list, err := loadArtifacts()
 	if err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(list.Parts))
-	for name := range list.Parts {
-		names = append(names, name)
+	for name, part := range list.Parts {
+		if !part.OnDemand {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names, nil

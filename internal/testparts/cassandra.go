@@ -264,6 +264,8 @@ func (n *Node) Session() (*gocql.Session, error) {
 	cfg.WriteTimeout = 30 * time.Second
 	cfg.ConnectTimeout = 10 * time.Second
 	cfg.NumConns = 1
+	// A node that is down never agrees on a schema: who needs that all have one waits for it.
+	cfg.MaxWaitSchemaAgreement = time.Second
 	cfg.DisableInitialHostLookup = true
 	cfg.Events.DisableNodeStatusEvents = true
 	cfg.Events.DisableTopologyEvents = true

@@ -1,5 +1,5 @@
 // Package testparts starts the real servers that cassdelta works with: Apache Cassandra with CDC on (4.0, 4.1 or 5.0,
-// one node or three), Apache Kafka (one KRaft broker) and a schema registry with the Confluent API.
+// one node or three), Apache Kafka (one KRaft broker), an object store with the API of S3 and a schema registry with the Confluent API.
 //
 // The servers are ordinary child processes, made from artifacts of Maven Central whose versions are pinned in
 // artifacts.json. They are fetched once per machine into a cache folder: [CacheDir]. A JDK 17 ("java") is needed to

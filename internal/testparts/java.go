@@ -113,6 +113,9 @@ func (p *JavaProgram) Command(ctx context.Context, class string, properties []st
 	return cmd
 }
 
+// Java is the path of the runtime and the class path of the program, for who starts it his own way.
+func (p *JavaProgram) Java() (java, classpath string) { return p.java, p.classpath }
+
 // Keytool runs the JDK's keytool.
 func Keytool(ctx context.Context, args ...string) error {
 	java, err := javaPath()

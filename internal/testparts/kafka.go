@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -21,28 +22,29 @@ const (
 	kafkaClusterID = "MkU3OEVBNTcwNTJENDM2Qg"
 )
 
-// KafkaOptions describe a broker. Only Dir is required.
+// KafkaOptions describe a cluster. Only Dir is required.
 type KafkaOptions struct {
-	// Dir holds everything that the broker writes; it is created.
+	// Dir holds everything that the brokers write; it is created.
 	Dir string
+	// Brokers is their number; 0 is 1. With three, topics have three replicas, and a write needs two of them.
+	Brokers int
 	// ExtraProperties are keys of server.properties that are added or replaced.
 	ExtraProperties map[string]string
 }
 
-// Kafka is one broker that is its own controller.
+// Kafka is a cluster whose brokers are the controllers too.
 type Kafka struct {
-	// Brokers are the bootstrap servers.
+	// Brokers are the bootstrap servers: the addresses of the brokers, in the order of their numbers.
 	Brokers []string
 	Dir     string
-	LogPath string
 
 	java, classpath string
-	proc            *process
+	procs           []*process
 	net             *network
 	releaseOnce     sync.Once
 }
 
-// StartKafka fetches what is needed, starts a broker and returns when it answers. After an error nothing is left
+// StartKafka fetches what is needed, starts the brokers and returns when they answer. After an error nothing is left
 // running.
 func StartKafka(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	if opts.Dir == "" {
@@ -64,21 +66,20 @@ func StartKafka(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	nw, err := reserveNetwork(1, kafkaPort, kafkaControllerPort)
+	n := max(1, opts.Brokers)
+	nw, err := reserveNetwork(n, kafkaPort, kafkaControllerPort)
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{
-		Brokers:   []string{fmt.Sprintf("%s:%d", nw.host(1), kafkaPort)},
-		Dir:       dir,
-		LogPath:   filepath.Join(dir, "logs", "kafka.log"),
-		java:      java,
-		classpath: cp,
-		net:       nw,
+	k := &Kafka{Dir: dir, java: java, classpath: cp, procs: make([]*process, n), net: nw}
+	for i := range n {
+		k.Brokers = append(k.Brokers, fmt.Sprintf("%s:%d", nw.host(i+1), kafkaPort))
 	}
-	if err := k.format(ctx, opts.ExtraProperties); err != nil {
-		k.Close()
-		return nil, err
+	for i := range n {
+		if err := k.format(ctx, i, opts.ExtraProperties); err != nil {
+			k.Close()
+			return nil, err
+		}
 	}
 	if err := k.Start(ctx); err != nil {
 		k.Close()
@@ -87,28 +88,48 @@ func StartKafka(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	return k, nil
 }
 
-func (k *Kafka) propertiesPath() string { return filepath.Join(k.Dir, "server.properties") }
+// brokerDir is the folder of a broker. One that is alone has that of the cluster.
+func (k *Kafka) brokerDir(i int) string {
+	if len(k.procs) == 1 {
+		return k.Dir
+	}
+	return filepath.Join(k.Dir, fmt.Sprintf("broker%d", i+1))
+}
 
-// format writes the configuration and the storage folder's identity.
-func (k *Kafka) format(ctx context.Context, extra map[string]string) error {
-	host := k.net.host(1)
+func (k *Kafka) propertiesPath(i int) string {
+	return filepath.Join(k.brokerDir(i), "server.properties")
+}
+
+// LogPath is the log of broker i, counted from 0.
+func (k *Kafka) LogPath(i int) string { return filepath.Join(k.brokerDir(i), "logs", "kafka.log") }
+
+// format writes the configuration of a broker and the identity of its storage folder.
+func (k *Kafka) format(ctx context.Context, i int, extra map[string]string) error {
+	host, n := k.net.host(i+1), len(k.procs)
+	var voters []string
+	for j := range n {
+		voters = append(voters, fmt.Sprintf("%d@%s:%d", j+1, k.net.host(j+1), kafkaControllerPort))
+	}
+	replicas, least := strconv.Itoa(min(n, 3)), strconv.Itoa(min(n, 2))
 	properties := map[string]string{
 		"process.roles":                            "broker,controller",
-		"node.id":                                  "1",
-		"controller.quorum.voters":                 fmt.Sprintf("1@%s:%d", host, kafkaControllerPort),
+		"node.id":                                  strconv.Itoa(i + 1),
+		"controller.quorum.voters":                 strings.Join(voters, ","),
 		"listeners":                                fmt.Sprintf("PLAINTEXT://%s:%d,CONTROLLER://%[1]s:%[3]d", host, kafkaPort, kafkaControllerPort),
 		"advertised.listeners":                     fmt.Sprintf("PLAINTEXT://%s:%d", host, kafkaPort),
 		"listener.security.protocol.map":           "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
 		"controller.listener.names":                "CONTROLLER",
 		"inter.broker.listener.name":               "PLAINTEXT",
-		"log.dirs":                                 filepath.Join(k.Dir, "data"),
+		"log.dirs":                                 filepath.Join(k.brokerDir(i), "data"),
 		"num.partitions":                           "4",
 		"num.network.threads":                      "2",
 		"num.io.threads":                           "2",
-		"offsets.topic.replication.factor":         "1",
+		"default.replication.factor":               replicas,
+		"min.insync.replicas":                      least,
+		"offsets.topic.replication.factor":         replicas,
 		"offsets.topic.num.partitions":             "4",
-		"transaction.state.log.replication.factor": "1",
-		"transaction.state.log.min.isr":            "1",
+		"transaction.state.log.replication.factor": replicas,
+		"transaction.state.log.min.isr":            least,
 		"transaction.state.log.num.partitions":     "4",
 		"group.initial.rebalance.delay.ms":         "0",
 		"log.cleaner.dedupe.buffer.size":           "8388608", // the default wants 128 MB of heap
@@ -121,16 +142,16 @@ func (k *Kafka) format(ctx context.Context, extra map[string]string) error {
 		lines = append(lines, key+"="+value+"\n")
 	}
 	slices.Sort(lines)
-	if err := os.MkdirAll(k.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(k.brokerDir(i), 0o755); err != nil {
 		return fmt.Errorf("configure kafka: %w", err)
 	}
-	if err := os.WriteFile(k.propertiesPath(), []byte(strings.Join(lines, "")), 0o644); err != nil {
+	if err := os.WriteFile(k.propertiesPath(i), []byte(strings.Join(lines, "")), 0o644); err != nil {
 		return fmt.Errorf("configure kafka: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, k.java, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", k.classpath,
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"kafka.tools.StorageTool", "format", "-t", kafkaClusterID, "-c", k.propertiesPath())
-	cmd.Dir = k.Dir
+		"kafka.tools.StorageTool", "format", "-t", kafkaClusterID, "-c", k.propertiesPath(i))
+	cmd.Dir = k.brokerDir(i)
 	cmd.SysProcAttr = childAttributes()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("format the storage of kafka: %w\n%s", err, lastLines(out, 15))
@@ -138,37 +159,85 @@ func (k *Kafka) format(ctx context.Context, extra map[string]string) error {
 	return nil
 }
 
-// Start starts the broker again after [Kafka.Kill] or [Kafka.Stop], at the same address and with all its data.
+// Start starts the brokers again after [Kafka.Kill] or [Kafka.Stop], at the same addresses and with all their data.
 func (k *Kafka) Start(ctx context.Context) error {
-	if k.proc.running() {
-		return errors.New("start kafka: it is running")
+	for i := range k.procs {
+		if err := k.launch(i); err != nil {
+			return err
+		}
+	}
+	for i := range k.procs {
+		if err := k.awaitBroker(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartBroker starts one broker again after [Kafka.KillBroker]. It returns when the broker answers.
+func (k *Kafka) StartBroker(ctx context.Context, i int) error {
+	if err := k.launch(i); err != nil {
+		return err
+	}
+	return k.awaitBroker(ctx, i)
+}
+
+func (k *Kafka) launch(i int) error {
+	if k.procs[i].running() {
+		return fmt.Errorf("start %s: it is running", k.brokerName(i))
 	}
 	var err error
-	k.proc, err = startProcess("kafka", k.Dir, k.LogPath, []string{k.java,
+	k.procs[i], err = startProcess(k.brokerName(i), k.brokerDir(i), k.LogPath(i), []string{k.java,
 		"-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto",
 		"-XX:+ExitOnOutOfMemoryError",
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
-		"-cp", k.classpath, "kafka.Kafka", k.propertiesPath()})
-	if err != nil {
-		return err
+		"-cp", k.classpath, "kafka.Kafka", k.propertiesPath(i)})
+	return err
+}
+
+func (k *Kafka) brokerName(i int) string {
+	if len(k.procs) == 1 {
+		return "kafka"
 	}
+	return fmt.Sprintf("kafka broker %d", i+1)
+}
+
+func (k *Kafka) awaitBroker(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	client, err := kgo.NewClient(kgo.SeedBrokers(k.Brokers...))
+	client, err := kgo.NewClient(kgo.SeedBrokers(k.Brokers[i]))
 	if err != nil {
 		return fmt.Errorf("start kafka: %w", err)
 	}
 	defer client.Close()
-	return k.proc.await(ctx, "ready", client.Ping)
+	return k.procs[i].await(ctx, "ready", client.Ping)
 }
 
-// Stop ends the broker by SIGTERM, which hands over and syncs its logs.
-func (k *Kafka) Stop(ctx context.Context) error { return k.proc.stop(ctx) }
+// PID is the id of the process of the first broker, which runs.
+func (k *Kafka) PID() int { return k.procs[0].pid }
 
-// Kill ends the broker by SIGKILL.
-func (k *Kafka) Kill() { k.proc.kill() }
+// Stop ends the brokers by SIGTERM, which hands over and syncs their logs.
+func (k *Kafka) Stop(ctx context.Context) error {
+	errs := make([]error, len(k.procs))
+	var stopping sync.WaitGroup
+	for i, p := range k.procs {
+		stopping.Go(func() { errs[i] = p.stop(ctx) }) // at once: one that is left alone has no quorum to tell
+	}
+	stopping.Wait()
+	return errors.Join(errs...)
+}
 
-// Close kills the broker, if it is running, and gives its address up.
+// Kill ends the brokers by SIGKILL.
+func (k *Kafka) Kill() {
+	for i := range k.procs {
+		k.KillBroker(i)
+	}
+}
+
+// KillBroker ends one broker by SIGKILL.
+func (k *Kafka) KillBroker(i int) { k.procs[i].kill() }
+
+// Close kills the brokers that are running, and gives their addresses up.
 func (k *Kafka) Close() {
 	k.Kill()
 	k.releaseOnce.Do(k.net.release)

@@ -19,10 +19,11 @@ func CassandraForTest(t testing.TB, opts CassandraOptions) *Cassandra {
 	return c
 }
 
-// KafkaForTest starts a broker that lives as long as the test and its subtests.
-func KafkaForTest(t testing.TB) *Kafka {
+// KafkaForTest starts brokers that live as long as the test and its subtests. opts.Dir is chosen here.
+func KafkaForTest(t testing.TB, opts KafkaOptions) *Kafka {
 	t.Helper()
-	k, err := StartKafka(t.Context(), KafkaOptions{Dir: testDir(t, "kafka")})
+	opts.Dir = testDir(t, "kafka")
+	k, err := StartKafka(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

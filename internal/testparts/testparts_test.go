@@ -108,7 +108,7 @@ func TestCassandra(t *testing.T) {
 
 func TestKafka(t *testing.T) {
 	t.Parallel()
-	k := KafkaForTest(t)
+	k := KafkaForTest(t, KafkaOptions{})
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.Brokers...), kgo.AllowAutoTopicCreation(), kgo.ConsumeTopics("t"), kgo.DefaultProduceTopic("t"))
 	if err != nil {
 		t.Fatal(err)

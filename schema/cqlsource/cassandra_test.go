@@ -95,7 +95,7 @@ func testCassandra(t *testing.T, version string, nodes int) {
 	}
 	address := net.JoinHostPort(node.Addr, strconv.Itoa(node.CQLPort))
 	log, logged := observer.New(zap.WarnLevel)
-	source, err := New(Config{ContactPoints: []string{closed(t), address}, Timeout: 20 * time.Second}, zap.New(log))
+	source, err := New(Config{ContactPoints: []string{closed, address}, Timeout: 20 * time.Second}, zap.New(log))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,13 +76,14 @@ func (a address) String() string {
 	return a.dial
 }
 
-// addresses resolves the contact points, with the address that answered last in front, and adds what cannot be resolved
-// to failures.
+// addresses resolves the contact points, and adds what cannot be resolved to failures. The first contact point stays in front,
+// since what a node has of its own is asked of it; of the others, the address that answered last is.
 func (s *Source) addresses(ctx context.Context, failures *[]error) []address {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	var all []address
-	for _, p := range s.points {
+	first := 0 // number of addresses of the first contact point
+	for n, p := range s.points {
 		ips, err := net.DefaultResolver.LookupHost(ctx, p.host) // an IP address is its own
 		if err != nil {
 			*failures = append(*failures, fmt.Errorf("%s: %w", p, err))
@@ -90,10 +91,17 @@ func (s *Source) addresses(ctx context.Context, failures *[]error) []address {
 		for _, ip := range ips {
 			all = append(all, address{p, net.JoinHostPort(ip, strconv.Itoa(p.port))})
 		}
+		if n == 0 {
+			first = len(all)
+		}
 	}
-	if i := slices.IndexFunc(all, func(a address) bool { return a.dial == s.last }); i > 0 {
+	if i := slices.IndexFunc(all, func(a address) bool { return a.dial == s.last }); i >= 0 {
+		to := first
+		if i < first {
+			to = 0
+		}
 		last := all[i]
-		all = slices.Insert(slices.Delete(all, i, i+1), 0, last)
+		all = slices.Insert(slices.Delete(all, i, i+1), to, last)
 	}
 	return all
 }

@@ -52,7 +52,7 @@ func newLoginServer(t *testing.T, password string) *loginServer {
 
 func (s *loginServer) serve(conn net.Conn) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	for {
 		var header [9]byte // version, flags, stream (2), opcode, length (4)
 		if _, err := io.ReadFull(conn, header[:]); err != nil {
@@ -90,7 +90,7 @@ func TestLogin(t *testing.T) {
 		{"u", "wr0ng", "bad login; check the user name and the password"},
 		{"u", "s3cret", "; check the contact points"},
 	} {
-		s := newSource(t, Config{ContactPoints: []string{server.Addr().String()}, Username: test.username, Password: test.password, Timeout: 5 * time.Second})
+		s := newSource(t, Config{ContactPoints: []string{server.Addr().String()}, Username: test.username, Password: test.password, Timeout: time.Minute})
 		_, err := s.Read(t.Context())
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%q: %v, expected %q", test.password, err, test.want)

@@ -1,7 +1,7 @@
 // Package cqlsource reads table definitions from a running Cassandra 4.0, 4.1 or 5.0: from system_schema, by CQL.
 //
 // It is made to run beside a database. Nothing is open and nothing runs between two calls: a call connects to one node,
-// the one that answered last if it can, and disconnects when it is done (gocql needs two connections for that, one of
+// the first contact point if it can, and disconnects when it is done (gocql needs two connections for that, one of
 // them for itself). It registers for no events and never looks for other nodes. As long as the schema's version stays
 // the same, a call reads two rows; callers are to call some times a minute, or when they meet a table that they do not
 // know.

@@ -68,6 +68,20 @@ func passing(err error) bool {
 	return errors.As(err, &transport)
 }
 
+// Refused reports whether an error of [Client.Register] says that the registry does not take this schema under this subject, and
+// will not until someone changes something there.
+func Refused(err error) bool {
+	var response *sr.ResponseError
+	if !errors.As(err, &response) {
+		return false
+	}
+	switch response.StatusCode {
+	case http.StatusConflict, http.StatusForbidden, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
 // explain says what to do about an error. The subject is empty where a schema was fetched.
 func explain(err error, subject string) error {
 	var response *sr.ResponseError

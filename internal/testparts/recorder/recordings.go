@@ -83,19 +83,19 @@ func Recordings() []Spec {
 		{
 			Name:    "ddl-4.0",
 			About:   "tables are truncated, dropped, created again, altered, captured and not",
-			Files:   []string{"ddl-nodes1.cql", "ddl.cql", "ddl-end.cql"},
+			Files:   []string{"ddl-nodes1.cql", "ddl.cql", "ddl-moment1.cql", "ddl-end.cql"},
 			Cluster: testparts.CassandraOptions{Version: "4.0"},
 		},
 		{
 			Name:    "ddl-4.1",
 			About:   "tables are truncated, dropped, created again, altered, captured and not",
-			Files:   []string{"ddl-nodes1.cql", "ddl.cql", "ddl-end.cql"},
+			Files:   []string{"ddl-nodes1.cql", "ddl.cql", "ddl-moment1.cql", "ddl-end.cql"},
 			Cluster: testparts.CassandraOptions{Version: "4.1"},
 		},
 		{
 			Name:    "ddl-5.0",
 			About:   "tables on three nodes are truncated, dropped, created again, altered, captured and not; one node is away for a while",
-			Files:   []string{"ddl-nodes3.cql", "ddl.cql", "ddl-hints.cql", "ddl-end.cql"},
+			Files:   []string{"ddl-nodes3.cql", "ddl.cql", "ddl-moment3.cql", "ddl-hints.cql", "ddl-end.cql"},
 			Cluster: testparts.CassandraOptions{Version: "5.0", Nodes: 3},
 		},
 		formsRecording("4.0", []form{

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"cassdelta/dedup"
+	"cassdelta/internal/config"
+)
+
+type recoverOffsetsCmd struct {
+	config.File
+
+	Kafka          kafkaFlags `embed:"" prefix:"kafka-"`
+	topicFlags     `embed:""`
+	Group          string `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group whose positions are lost. Default: ${default}."`
+	TopicPrefix    string `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
+	StateDirectory string `placeholder:"DIR" help:"State directory of a worker that is stopped, if there is one: it may know more than the topics."`
+}
+
+// Run recovers the positions and prints them.
+func (c *recoverOffsetsCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Writer) error {
+	topic, err := dedup.FindRawTopic(ctx, c.Kafka.Opts(), c.RawTopic, log)
+	if err != nil {
+		return err
+	}
+	clean, err := c.cleanTopics(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := dedup.RecoverOffsets(ctx, dedup.RecoverConfig{
+		ClientOpts: c.Kafka.Opts(), RawTopic: topic, Group: c.Group, CleanTopics: clean, DeadLetterTopic: c.DeadLetterTopic,
+		StateDirectory: c.StateDirectory, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		fmt.Fprintf(stdout, "raw partition %d: position %v, from %s\n", r.Partition, r.Position, r.From)
+	}
+	fmt.Fprintf(stdout, "%d positions of group %s recovered, of %d\n", len(found), c.Group, topic.Partitions)
+	return nil
+}
+
+// cleanTopics lists the topics that the workers have written events to.
+func (c *recoverOffsetsCmd) cleanTopics(ctx context.Context) (clean []string, err error) {
+	client, err := kgo.NewClient(c.Kafka.Opts()...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	topics, err := kadm.NewClient(client).ListTopics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the topics: %w", err)
+	}
+	for _, name := range topics.Names() {
+		if table, ok := strings.CutPrefix(name, c.TopicPrefix+"."); ok && strings.Count(table, ".") == 1 {
+			clean = append(clean, name)
+		}
+	}
+	return clean, nil
+}

@@ -1,0 +1,97 @@
+package dedup
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"cassdelta/state"
+)
+
+const (
+	defaultMemory = 1 << 30
+	// mostHeap is the most that buffers of Kafka, transactions and the like take.
+	mostHeap = 320 << 20
+	// rowFactor is about how much larger a row is in the row cache than on disk.
+	rowFactor = 1.6
+)
+
+// memory is how a worker divides what it may take, in bytes.
+type memory struct {
+	heap      int64 // Go's: buffers of Kafka, transactions, and their garbage
+	memTables int64 // of all partitions
+	rows      int64 // the row cache
+	blocks    int64 // Pebble's cache, but for the memtables
+}
+
+// divide divides the memory of a worker with so many bytes of state on its disk. If the row cache has room for the state it
+// is nearly all of the cache, since Pebble is hardly asked then; if it has not, a larger part of the state fits as blocks.
+func divide(bytes, stored int64) memory {
+	m := memory{heap: min(mostHeap, bytes*3/10)}
+	m.memTables = bytes / 6
+	const rest = 16 // is for the program itself, and for what Pebble needs to read and write tables
+	cache := bytes - bytes/rest - m.heap - m.memTables
+	m.rows = cache * 7 / 8
+	if float64(stored)*rowFactor > float64(m.rows) {
+		m.rows = cache / 8
+	}
+	m.blocks = cache - m.rows
+	return m
+}
+
+// HeapLimit is what [runtime/debug.SetMemoryLimit] is to be told for a worker with so much memory. 0 is the default.
+func HeapLimit(bytes int64) int64 {
+	setDefault(&bytes, defaultMemory)
+	m := divide(bytes, 0)
+	if state.OutsideHeap {
+		return m.heap
+	}
+	return m.heap + m.memTables + max(m.blocks, divide(bytes, bytes).blocks)
+}
+
+// caches makes the caches that the stores of the worker share; the function gives them back.
+func (w *Worker) caches() (close func(), err error) {
+	stored, err := storedBytes(w.stores.FS, w.stores.FS.PathJoin(w.cfg.StateDirectory, w.topic.Name))
+	if err != nil {
+		return nil, fmt.Errorf("state-directory: %w", err)
+	}
+	m := divide(w.cfg.MemoryBytes, stored)
+	rows, err := state.NewRowCache(m.rows)
+	if err != nil {
+		return nil, err
+	}
+	blocks := state.NewCache(m.blocks, m.memTables)
+	w.stores.Cache, w.stores.Rows = blocks, rows
+	w.stores.MemTableBytes = state.MemTableBytes(int(m.memTables), int(w.topic.Partitions))
+	w.metrics.stores.share(rows, blocks)
+	return func() {
+		w.metrics.stores.share(nil, nil)
+		blocks.Close()
+		rows.Close()
+	}, nil
+}
+
+// storedBytes is the size of the files in the directories in dir. What goes away meanwhile does not count.
+func storedBytes(fs vfs.FS, dir string) (total int64, err error) {
+	partitions, err := fs.List(dir)
+	if os.IsNotExist(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range partitions {
+		files, err := fs.List(fs.PathJoin(dir, p))
+		if err != nil {
+			continue // a file
+		}
+		for _, name := range files {
+			if info, err := fs.Stat(fs.PathJoin(dir, path.Join(p, name))); err == nil && !info.IsDir() {
+				total += info.Size()
+			}
+		}
+	}
+	return total, nil
+}

@@ -1,0 +1,113 @@
+package dedup
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"go.uber.org/zap"
+)
+
+func (w *rig) recovery(files vfs.FS) RecoverConfig {
+	c := RecoverConfig{
+		ClientOpts: w.opts, RawTopic: w.topic, Group: groupName, CleanTopics: []string{cleanName, "not-there"}, DeadLetterTopic: letterName,
+		Log: zap.NewNop(),
+	}
+	if files != nil {
+		c.StateDirectory, c.files = "state", files
+	}
+	return c
+}
+
+// TestRecoverOffsets deletes the group of a worker that died within a record of many transactions, and recovers its positions: with the
+// state at hand, and without.
+func TestRecoverOffsets(t *testing.T) {
+	for name, kept := range map[string]bool{"with the state": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newRig(t)
+			w.write(0, 2, 3000, 5)
+			w.write(1, 7, 0, 0)
+			w.write(2, 0, 0, -1, 0)
+			disk := vfs.NewCrashableMem()
+			crash := &ending{stage: afterEnd, after: 8, crash: true, disk: crashClone(disk, 100, rand.New(rand.NewPCG(1, 0)))}
+			if err := w.start("a", disk, crash.arm(w)).wait(); !isCrash(err) {
+				t.Fatalf("error %v, expected a crash", err)
+			}
+			disk = crash.copy
+			before, err := w.positions()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := before[0]; c.Offset != 2 || c.Done == 0 {
+				t.Fatalf("the group is at %v, expected to be within the record at offset 2", c)
+			}
+			if _, err := RecoverOffsets(w.ctx, w.recovery(disk)); err == nil || !strings.Contains(err.Error(), "stop all workers") {
+				t.Errorf("while a member is not missed: error %v", err)
+			}
+			if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs("a-0")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+				t.Fatal(err)
+			}
+			files := vfs.FS(nil)
+			if kept {
+				files = disk
+			} else {
+				disk = vfs.NewCrashableMem()
+			}
+			found, err := RecoverOffsets(w.ctx, w.recovery(files))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range found {
+				t.Logf("partition %d: %v, from %s", r.Partition, r.Position, r.From)
+			}
+			after, err := w.positions()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(after) != rawParts || after[0].Position != before[0].Position {
+				t.Errorf("the group was at %v, and is at %v", before, after)
+			}
+			if found, err := RecoverOffsets(w.ctx, w.recovery(files)); err != nil || len(found) > 0 {
+				t.Errorf("nothing is lost any more, and %v are found, error %v", found, err)
+			}
+			r := w.start("a", disk)
+			w.settle()
+			if err := r.end(); err != nil {
+				t.Fatal(err)
+			}
+			w.finished()
+			letters, err := readToEnd(w.ctx, w.writer, w.opts, letterName)
+			if err != nil || len(letters) != 1 {
+				t.Errorf("%d dead letters, expected one, error %v", len(letters), err)
+			}
+		})
+	}
+}
+
+// TestRecoverOffsetsRefuses has events whose records are gone, and a partition of which none is left to tell.
+func TestRecoverOffsetsRefuses(t *testing.T) {
+	w := newRig(t)
+	w.write(0, 3)
+	w.write(1, 3)
+	r := w.start("a", vfs.NewCrashableMem())
+	w.settle()
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	w.cutTopic(cleanName, 1, -1) // that of raw partitions 1 and 3
+	_, err := RecoverOffsets(w.ctx, w.recovery(nil))
+	if err == nil || !strings.Contains(err.Error(), "nothing tells where the group was") {
+		t.Errorf("error %v", err)
+	}
+	if group, err := w.positions(); err == nil && len(group) > 0 {
+		t.Errorf("the group is at %v, error %v", group, err)
+	}
+}

@@ -1,0 +1,676 @@
+package dedup
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"cassdelta/internal/eventcheck"
+	"cassdelta/internal/foldmodel"
+	"cassdelta/internal/rawtopic"
+	"cassdelta/schema"
+	"cassdelta/state"
+)
+
+var (
+	simulateSeed  = flag.Uint64("simulate.seed", 1, "the first seed of TestSimulation")
+	simulateSeeds = flag.Int("simulate.seeds", 10, "how many seeds TestSimulation runs")
+	simulateTrace = flag.Bool("simulate.trace", false, "print what happens in TestSimulation")
+)
+
+// simulated is set where the runtime lets time go on in spite of mutexes, see simruntime_test.go.
+var simulated bool
+
+// TestSimulation runs whole workers against brokers in the same process, in time that is not real, while everything happens to
+// them that can: all of it follows from the seed.
+func TestSimulation(t *testing.T) {
+	if !simulated {
+		t.Skip("it takes another runtime: ./do simulate")
+	}
+	for range 100 {
+		runtime.Gosched() // what the runtime started has its turn, and is no part of what follows
+	}
+	for i := range *simulateSeeds {
+		seed := *simulateSeed + uint64(i)
+		started := time.Now()
+		result := simulate(t, seed)
+		took := time.Since(started)
+		if len(result.faults) > 0 && !result.void {
+			t.Fatalf("seed %d: %s\n./do simulate --seed %d --trace shows what led to it", seed, strings.Join(result.faults, "\n"), seed)
+		}
+		text := ""
+		if result.void {
+			text = ", VOID: " + strings.Join(result.faults, "; ")
+		}
+		t.Logf("seed %d: %s in %v%s", seed, result, took.Round(time.Millisecond), text)
+	}
+}
+
+// forever is a channel that nothing is sent to.
+var forever = make(chan struct{})
+
+// simResult is what a seed came to.
+type simResult struct {
+	faults                          []string
+	void                            bool // it says nothing of the workers: see rebalancing
+	records, events, letters, kills int
+	virtual                         time.Duration
+	digest                          uint64
+	trace                           []byte
+}
+
+func (r *simResult) String() string {
+	return fmt.Sprintf("%d records, %d events, %d dead letters, %d kills, %v, %016x", r.records, r.events, r.letters, r.kills, r.virtual.Round(time.Second), r.digest)
+}
+
+// simulation is one seed.
+type simulation struct {
+	t       *testing.T
+	r       *rand.Rand // of the schedule
+	ctx     context.Context
+	net     *kfake.VirtualNetwork
+	cluster *kfake.Cluster
+	opts    []kgo.Opt
+	client  *kgo.Client // of the simulation itself: nothing happens to it
+	log     *zap.Logger
+	input   *simInput
+	hosts   []*simHost
+	topic   RawTopic
+	started time.Time
+	runs    []*simRun
+	copies  sync.WaitGroup // of connections
+	healed  chan struct{}  // closed at the end of all faults
+	faults  []*kfake.FaultHandle
+	kills   atomic.Int32
+	void    bool // what is wrong is of the embedded brokers
+	refused bool // the brokers have refused the records of a topic
+	// abandoned is set if a process ended itself, which leaves goroutines behind.
+	abandoned atomic.Bool
+
+	partitions    int32
+	latency, late time.Duration
+	maxEvents     int
+	sessions      int
+	nevers        bool
+	encoding      atomic.Bool // fails
+
+	mu     sync.Mutex
+	trace  *bytes.Buffer // nil if there is none
+	lines  int
+	digest uint64
+	wrong  []string
+	acts   map[string]int
+}
+
+func simulate(t *testing.T, seed uint64) (result *simResult) {
+	cryptotest.SetGlobalRandom(t, seed)
+	results := make(chan *simResult, 1)
+	go synctest.Test(t, func(t *testing.T) {
+		s := newSimulation(t, seed)
+		result := &simResult{faults: []string{"the test was ended"}}
+		defer func() {
+			results <- result
+			if s.abandoned.Load() {
+				<-forever // what is left of a process that ended itself waits for what never comes
+			}
+		}()
+		result = s.all()
+	})
+	result = <-results
+	if *simulateTrace {
+		os.Stdout.Write(result.trace)
+	}
+	return result
+}
+
+func newSimulation(t *testing.T, seed uint64) *simulation {
+	r := rand.New(rand.NewPCG(seed, 0))
+	s := &simulation{
+		t: t, r: r, ctx: context.Background(), net: &kfake.VirtualNetwork{}, started: time.Now(), healed: make(chan struct{}), acts: map[string]int{},
+		partitions: 1 + r.Int32N(4),
+		latency:    []time.Duration{0, time.Millisecond, 20 * time.Millisecond}[r.IntN(3)],
+		late:       []time.Duration{0, 100 * time.Millisecond, 30 * time.Second}[r.IntN(3)],
+		maxEvents:  []int{7, 40, 10_000}[r.IntN(3)],
+		sessions:   1 + r.IntN(2)*r.IntN(2),
+		nevers:     r.IntN(6) == 0,
+	}
+	s.input = newSimInput(t, r, s.partitions)
+	s.log = zap.NewNop()
+	if *simulateTrace {
+		s.trace = &bytes.Buffer{} // to write it at once would be something else that happens
+		s.log = zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "m", LevelKey: "l", NameKey: "n", EncodeLevel: zapcore.LowercaseLevelEncoder, ConsoleSeparator: " "}),
+			zapcore.AddSync(simLines{s}), zap.DebugLevel))
+	}
+	return s
+}
+
+// simLines puts the log of workers into the trace.
+type simLines struct{ s *simulation }
+
+func (l simLines) Write(p []byte) (int, error) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	fmt.Fprintf(l.s.trace, "%12v     %s", time.Since(l.s.started), p)
+	return len(p), nil
+}
+
+// note adds to the trace.
+func (s *simulation) note(format string, args ...any) {
+	line := fmt.Sprintf("%12v ", time.Since(s.started)) + fmt.Sprintf(format, args...) + "\n"
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%x", s.digest)
+	io.WriteString(h, line)
+	s.digest = h.Sum64()
+	s.lines++
+	if s.trace != nil {
+		s.trace.WriteString(line)
+	}
+}
+
+// fail notes that something is wrong.
+func (s *simulation) fail(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.note("WRONG: %s", text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrong = append(s.wrong, text)
+}
+
+func (s *simulation) failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.wrong) > 0
+}
+
+func (s *simulation) count(at stage, act simAct) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acts[fmt.Sprintf("%s: %d", at, act)]++
+}
+
+// never says which events can be written in no way.
+func (s *simulation) never(partition int32, offset, index int64) bool {
+	return s.nevers && (uint64(partition)*31+uint64(offset)*17+uint64(index)*7)%23 == 0
+}
+
+func (s *simulation) all() *simResult {
+	result := &simResult{}
+	defer func() {
+		if s.client != nil {
+			s.client.Close()
+		}
+		s.cluster.Close()
+		if !s.abandoned.Load() {
+			s.copies.Wait()
+		}
+	}()
+	if err := s.begin(); err != nil {
+		s.fail("%v", err)
+	} else {
+		s.work(result)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	result.faults, result.digest, result.void = s.wrong, s.digest, s.void
+	if s.trace != nil {
+		result.trace = s.trace.Bytes()
+	}
+	return result
+}
+
+func (s *simulation) work(result *simResult) {
+	s.write(s.input.first())
+	for range 3 + s.r.IntN(8) {
+		if s.failed() {
+			break
+		}
+		s.round()
+	}
+	s.heal()
+	s.write(s.input.rest())
+	s.settle()
+	result.kills, result.virtual = int(s.kills.Load()), time.Since(s.started)
+	for _, h := range s.hosts {
+		if h.alive() {
+			h.run.stop()
+		}
+	}
+	for _, r := range s.runs {
+		<-r.over
+	}
+	s.ended()
+	if !s.failed() {
+		s.check(result)
+	}
+}
+
+// begin starts the brokers.
+func (s *simulation) begin() (err error) {
+	s.cluster, err = kfake.NewCluster(kfake.NumBrokers(2), kfake.Ports(9092, 9093), kfake.ListenFn(s.net.Listen), kfake.SeedTopics(cleanParts, cleanName))
+	if err != nil {
+		return err
+	}
+	s.cluster.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		s.note("broker %d: request %d", s.cluster.CurrentNode(), req.Key())
+		return nil, nil, false
+	})
+	s.opts = []kgo.Opt{kgo.SeedBrokers("127.0.0.1:9092", "127.0.0.1:9093"), kgo.Dialer(s.net.DialContext)}
+	s.client, err = kgo.NewClient(append(slices.Clone(s.opts), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		return err
+	}
+	id, err := rawtopic.EnsureTopic(s.ctx, s.client, rawName, s.partitions, 1)
+	if err != nil {
+		return err
+	}
+	s.topic = RawTopic{Name: rawName, ID: id, Partitions: s.partitions}
+	for _, name := range []string{"a", "b", "c"}[:1+s.r.IntN(3)] {
+		s.hosts = append(s.hosts, newSimHost(s, name))
+	}
+	return rawtopic.WriteInit(s.ctx, s.client, rawName, rawtopic.Init{Cluster: "c", TopicID: id, Partitions: s.partitions, Version: rawtopic.Version})
+}
+
+func (s *simulation) write(writes []simWrite) {
+	var records []*kgo.Record
+	for _, w := range writes {
+		records = append(records, &kgo.Record{Topic: rawName, Partition: w.partition, Value: w.value})
+	}
+	if err := s.client.ProduceSync(s.ctx, records...).FirstErr(); err != nil {
+		s.fail("write to the raw topic: %v", err)
+	}
+	s.note("wrote %d records", len(records))
+}
+
+// round lets some things happen.
+func (s *simulation) round() {
+	s.write(s.input.round())
+	for _, h := range s.hosts {
+		if !h.alive() {
+			s.maybeStart(h)
+		} else {
+			s.trouble(h)
+		}
+	}
+	for range s.r.IntN(3) {
+		f := brokerFaults[s.r.IntN(len(brokerFaults))]
+		f.Count = 1 + s.r.IntN(3)
+		if staysRefused(f.Err) {
+			// A few in a row park tables, whose events are then elsewhere.
+			if f.Count = 1; s.refused {
+				continue
+			}
+			s.refused = true
+		}
+		s.note("fault: %s, %d times", faultName(f), f.Count)
+		s.faults = append(s.faults, s.cluster.Fault(f))
+	}
+	switch s.r.IntN(8) {
+	case 0:
+		s.note("leaders move")
+		s.cluster.ShufflePartitionLeaders()
+	case 1:
+		s.note("coordinators move")
+		s.cluster.RehashCoordinators()
+	case 2:
+		s.note("the registry is down")
+		s.encoding.Store(true)
+		time.AfterFunc(time.Duration(s.r.IntN(25))*time.Second, func() { s.encoding.Store(false) })
+	}
+	time.Sleep(time.Duration(s.r.Int64N(int64([]time.Duration{300 * time.Millisecond, 5 * time.Second, 40 * time.Second}[s.r.IntN(3)]))))
+}
+
+func (s *simulation) maybeStart(h *simHost) {
+	if h.run != nil {
+		select {
+		case <-h.run.over:
+		default:
+			return // it is dead and does not know
+		}
+	}
+	if s.r.IntN(4) == 0 {
+		return
+	}
+	if s.r.IntN(12) == 0 {
+		s.note("%s: its disk is replaced", h.name)
+		h.disk = &simDisk{mem: vfs.NewCrashableMem(), rnd: h.rnd}
+	}
+	h.disk.heal()
+	h.start()
+	s.trouble(h)
+}
+
+// trouble lets something happen to a worker, or not.
+func (s *simulation) trouble(h *simHost) {
+	pause := []time.Duration{3 * time.Second, 50 * time.Second, 100 * time.Second}[s.r.IntN(3)]
+	at := simStages[s.r.IntN(len(simStages))]
+	nth := 1 + s.r.IntN(6)
+	switch s.r.IntN(14) {
+	case 0, 1, 2, 3:
+		h.run.arm(at, nth, simCrash, 0)
+	case 4:
+		h.run.arm(at, nth, simPause, pause)
+	case 5:
+		h.run.arm(at, nth, simStall, pause)
+	case 6:
+		h.run.arm(at, nth, simCutOff, pause)
+	case 7:
+		h.run.kill(s.r.IntN(101))
+	case 8:
+		s.note("%s: is told to stop", h.name)
+		h.run.stop()
+	case 9:
+		s.note("%s: its connections are closed", h.name)
+		h.run.link.cut()
+	case 10, 11:
+		h.disk.mu.Lock()
+		h.disk.left = 1 + s.r.IntN(1+s.r.IntN(300))
+		h.disk.mu.Unlock()
+	case 12:
+		s.note("%s: the disk is full", h.name)
+		h.disk.mu.Lock()
+		h.disk.full = true
+		h.disk.mu.Unlock()
+	case 13:
+		s.note("%s: syncs fail", h.name)
+		h.disk.mu.Lock()
+		h.disk.failSyncs = 1 + s.r.IntN(2)
+		h.disk.mu.Unlock()
+	}
+}
+
+func (s *simulation) cutOff(l *simLink, d time.Duration) {
+	end := l.freeze()
+	time.AfterFunc(d, end)
+}
+
+// heal ends all faults.
+func (s *simulation) heal() {
+	s.note("all faults end")
+	close(s.healed)
+	for _, f := range s.faults {
+		f.Remove()
+	}
+	s.encoding.Store(false)
+	for _, h := range s.hosts {
+		h.disk.heal()
+		if h.run != nil {
+			h.run.mu.Lock()
+			h.run.act = 0
+			h.run.mu.Unlock()
+			h.run.link.freeze()()
+		}
+	}
+}
+
+// settle waits until all is folded.
+func (s *simulation) settle() {
+	for range 1200 {
+		if s.failed() || s.unfolded() == "" {
+			return
+		}
+		for _, h := range s.hosts {
+			if !h.alive() && (h.run == nil || isClosed(h.run.over)) {
+				h.disk.heal()
+				h.start()
+			}
+		}
+		time.Sleep(time.Second)
+	}
+	s.void = !s.failed() && s.rebalancing()
+	s.fail("20 minutes after the last fault not all is folded: %s", s.unfolded())
+}
+
+// rebalancing reports whether the group is amid a rebalance. Brokers end one after the rebalance timeout, whatever the
+// members do; kfake, of v0.0.0-20260918, now and then does not, and lets everybody wait for ever who joins.
+func (s *simulation) rebalancing() bool {
+	groups, err := kadm.NewClient(s.client).DescribeGroups(s.ctx, groupName)
+	return err == nil && strings.HasSuffix(groups[groupName].State, "Rebalance")
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// unfolded says what is left to be folded.
+func (s *simulation) unfolded() string {
+	ends, err := kadm.NewClient(s.client).ListEndOffsets(s.ctx, rawName)
+	if err != nil {
+		return err.Error()
+	}
+	var all []int32
+	for p := range s.partitions {
+		all = append(all, p)
+	}
+	group, err := tryFetchCommitted(s.ctx, s.client, groupName, s.topic, all)
+	if err != nil {
+		return err.Error()
+	}
+	for p := range s.partitions {
+		end, _ := ends.Lookup(rawName, p)
+		if c := group[p]; c.Position != (state.Position{Offset: end.Offset}) {
+			return fmt.Sprintf("partition %d: the group is at %v, the log ends at %d", p, c, end.Offset)
+		}
+	}
+	return ""
+}
+
+// check holds what is in the topics and on the disks to the log.
+func (s *simulation) check(result *simResult) {
+	partitions := make([]eventcheck.Partition, s.partitions)
+	undefined := schema.Hash{9}
+	for i := range partitions {
+		partitions[i] = eventcheck.Partition{Number: int32(i), Unchained: s.input.world.unchained()}
+	}
+	for _, r := range s.read(rawName) {
+		rec := eventcheck.Record{Offset: r.Offset, Refused: true}
+		if s.nevers {
+			rec.Never = func(index int64) bool { return s.never(r.Partition, r.Offset, index) }
+		}
+		var decoded rawtopic.Record
+		if err := new(rawtopic.Decoder).Decode(r.Value, &decoded); err == nil {
+			rec.Record = &decoded
+			rec.Refused = decoded.Kind == rawtopic.KindData && decoded.Data.Schema == undefined
+		}
+		partitions[r.Partition].Log = append(partitions[r.Partition].Log, rec)
+		result.records++
+	}
+	for _, r := range s.read(cleanName) {
+		e, err := eventcheck.Decode(r.Value)
+		if err != nil {
+			s.fail("%v", err)
+			return
+		}
+		partitions[e.Partition].Events = append(partitions[e.Partition].Events, e)
+		result.events++
+	}
+	for _, r := range s.read(letterName) {
+		var partition, offset int64
+		for _, h := range r.Headers {
+			switch h.Key {
+			case HeaderRawPartition:
+				partition, _ = strconv.ParseInt(string(h.Value), 10, 32)
+			case HeaderRawOffset:
+				offset, _ = strconv.ParseInt(string(h.Value), 10, 64)
+			}
+		}
+		partitions[partition].Letters = append(partitions[partition].Letters, offset)
+		result.letters++
+	}
+	for i := range partitions {
+		p := &partitions[i]
+		faults, model := p.Check()
+		for _, f := range faults {
+			s.fail("%s", f)
+		}
+		s.checkSequence(p, model)
+	}
+}
+
+// checkSequence holds the events, one by one, and the states to what the fold makes of the log in one go.
+func (s *simulation) checkSequence(p *eventcheck.Partition, model *foldmodel.Model) {
+	h := newHarnessOf(s.t, p.Number, s.partitions)
+	defer h.store.Close()
+	expected := simFold(s.t, h, p.Log)
+	found := p.Events
+	for _, e := range expected {
+		if s.never(e.Partition, e.Offset, e.Index) {
+			continue
+		}
+		if len(found) == 0 || found[0].Text() != e.Text() {
+			s.fail("partition %d: in one go comes event\n  %s\nfound are\n  %v", p.Number, e.Text(), textOf(found))
+			return
+		}
+		found = found[1:]
+	}
+	if len(found) > 0 {
+		s.fail("partition %d: in one go nothing comes after\n  %s", p.Number, textOf(found))
+	}
+	rows := map[string]string{}
+	for _, row := range model.Rows() {
+		rows[row.Name()] = row.Image.String()
+	}
+	s.checkStates(p, h, rows)
+}
+
+func textOf(events []*eventcheck.Event) string {
+	if len(events) == 0 {
+		return "none"
+	}
+	return events[0].Text()
+}
+
+// ended waits until no transaction is open. One of a worker that is dead may have begun a moment ago, by a request that came
+// late; the brokers abort it after the time that the worker said.
+func (s *simulation) ended() {
+	adm := kadm.NewClient(s.client)
+	for waited := time.Duration(0); ; waited += time.Second {
+		open := ""
+		ends, err := adm.ListEndOffsets(s.ctx, cleanName, letterName)
+		var stable kadm.ListedOffsets
+		if err == nil {
+			stable, err = adm.ListCommittedOffsets(s.ctx, cleanName, letterName)
+		}
+		if err != nil {
+			s.fail("%v", err)
+			return
+		}
+		ends.Each(func(end kadm.ListedOffset) {
+			if last, _ := stable.Lookup(end.Topic, end.Partition); last.Offset != end.Offset {
+				open = fmt.Sprintf("topic %s, partition %d: a transaction is open at offset %d, the end is %d", end.Topic, end.Partition, last.Offset, end.Offset)
+			}
+		})
+		if open == "" {
+			return
+		}
+		if waited > transactionTimeout+10*time.Second {
+			s.fail("%s", open)
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// read reads a topic to its end.
+func (s *simulation) read(topic string) []*kgo.Record {
+	records, err := readToEnd(s.ctx, s.client, s.opts, topic)
+	if err != nil {
+		s.fail("%v", err)
+	}
+	return records
+}
+
+// checkStates holds the states on the disks to the fold, which h has of the whole log, and that to the rows of the model.
+func (s *simulation) checkStates(p *eventcheck.Partition, h *harness, rows map[string]string) {
+	if found := h.rows(); !maps.Equal(found, rows) {
+		s.fail("partition %d: the rows of the fold are\n%v\nthe model's are\n%v", p.Number, found, rows)
+	}
+	end := state.Position{Offset: p.Log[len(p.Log)-1].Offset + 1}
+	whole := h.dump()
+	current := 0
+	for _, host := range s.hosts {
+		dir := "state/" + rawName + "/" + strconv.Itoa(int(p.Number))
+		if _, err := host.disk.mem.Stat(dir); err != nil {
+			continue
+		}
+		id := state.Identity{Topic: rawName, TopicID: s.topic.ID, Partition: p.Number, Partitions: s.partitions}
+		store, err := state.Open(dir, id, state.Options{FS: host.disk.mem, MemTableBytes: 1 << 20})
+		if err != nil {
+			s.fail("%s: %v", host.name, err)
+			continue
+		}
+		at, _ := store.Position()
+		tx := store.Begin()
+		found := dump(s.t, tx, uint16(p.Number))
+		tx.Discard()
+		if err := store.Close(); err != nil {
+			s.fail("%s: %v", host.name, err)
+		}
+		expected := whole
+		if at == end {
+			current++
+		} else {
+			expected = s.prefix(p, at)
+		}
+		if found != expected {
+			s.fail("partition %d, %s: the state at %v is\n%s\nexpected\n%s", p.Number, host.name, at, found, expected)
+		}
+	}
+	if current == 0 {
+		s.fail("partition %d: no disk has its state", p.Number)
+	}
+}
+
+// prefix is the state at a position.
+func (s *simulation) prefix(p *eventcheck.Partition, at state.Position) string {
+	h := newHarnessOf(s.t, p.Number, s.partitions)
+	defer h.store.Close()
+	for _, rec := range p.Log {
+		limit := int64(math.MaxInt64)
+		if rec.Offset == at.Offset {
+			limit = at.Done
+		}
+		if rec.Offset > at.Offset || limit == 0 {
+			break
+		}
+		if rec.Record == nil || rec.Refused {
+			continue
+		}
+		if _, _, err := applyUnpaused(h.fold, h.tx, rec.Offset, rec.Record, 0, limit, func(*Event) error { return nil }); err != nil {
+			s.fail("%v", err)
+		}
+	}
+	return h.dump()
+}

@@ -1,0 +1,263 @@
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"cassdelta/dedup"
+	"cassdelta/state"
+	"cassdelta/state/checkpoint"
+)
+
+// Directory is the state directory of a worker that does not run. It is only read.
+type Directory struct{ Path string }
+
+// Partitions is that of [Source].
+func (d Directory) Partitions(context.Context) ([]int32, error) {
+	found, err := d.stores()
+	var all []int32
+	for p := range found {
+		all = append(all, p)
+	}
+	slices.Sort(all)
+	return all, err
+}
+
+// stores finds the directories of the partitions. One raw topic is expected.
+func (d Directory) stores() (map[int32]string, error) {
+	topics, err := os.ReadDir(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	found := map[int32]string{}
+	topic := ""
+	for _, t := range topics {
+		if !t.IsDir() {
+			continue
+		}
+		partitions, err := os.ReadDir(filepath.Join(d.Path, t.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range partitions {
+			n, err := strconv.ParseInt(p.Name(), 10, 32)
+			if err != nil || !p.IsDir() {
+				continue
+			}
+			if topic != "" && topic != t.Name() {
+				return nil, fmt.Errorf("%s has the state of the raw topics %s and %s: expected one; give the directory of one, %s", d.Path, topic, t.Name(), filepath.Join(d.Path, topic))
+			}
+			topic = t.Name()
+			found[int32(n)] = filepath.Join(d.Path, t.Name(), p.Name())
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s is no state directory of dedup: expected TOPIC/PARTITION in it", d.Path)
+	}
+	return found, nil
+}
+
+// Open is that of [Source].
+func (d Directory) Open(_ context.Context, partition int32) (*state.Reader, func() error, error) {
+	found, err := d.stores()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := state.OpenReader(found[partition], state.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, r.Close, nil
+}
+
+// Checkpoint is the newest checkpoint of each raw partition, or a savepoint. Each is fetched before it is looked into.
+type Checkpoint struct {
+	Repo *checkpoint.Repository
+	// Savepoint is its name; empty is the newest checkpoint.
+	Savepoint string
+}
+
+// Partitions is that of [Source].
+func (c Checkpoint) Partitions(context.Context) ([]int32, error) {
+	var all []int32
+	for p := range c.Repo.Scope().Partitions {
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// Find finds the checkpoint of a partition.
+func (c Checkpoint) Find(ctx context.Context, partition int32) (*checkpoint.Entry, error) {
+	all, err := c.Repo.List(ctx, partition)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range all {
+		if e.Savepoint == c.Savepoint && (e.Err == nil || e.Savepoint != "") {
+			return e, e.Err
+		}
+	}
+	if c.Savepoint != "" {
+		return nil, fmt.Errorf("%v has no savepoint %s", c.Repo, c.Savepoint)
+	}
+	return nil, fmt.Errorf("%v: %w", c.Repo, checkpoint.ErrNoCheckpoint)
+}
+
+// Open is that of [Source].
+func (c Checkpoint) Open(ctx context.Context, partition int32) (*state.Reader, func() error, error) {
+	e, err := c.Find(ctx, partition)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp("", "cassdelta-state-")
+	if err != nil {
+		return nil, nil, err
+	}
+	store := filepath.Join(dir, "state")
+	err = c.Repo.Restore(ctx, e, store, vfs.Default, nil)
+	var r *state.Reader
+	if err == nil {
+		r, err = state.OpenReader(store, state.Options{})
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return r, func() error { return errors.Join(r.Close(), os.RemoveAll(dir)) }, nil
+}
+
+// worker is the committed state of a worker of this process.
+type worker struct{ *dedup.Worker }
+
+func (w worker) Partitions(context.Context) ([]int32, error) { return w.Worker.Partitions(), nil }
+
+func (w worker) Open(_ context.Context, partition int32) (*state.Reader, func() error, error) {
+	r, err := w.Snapshot(partition)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, r.Close, nil
+}
+
+// Path is where a worker answers queries. errorHeader says that there is no answer, and errorTrailer that one broke off.
+const (
+	Path         = "/state"
+	errorHeader  = "Cassdelta-Error"
+	errorTrailer = "Cassdelta-Broken-Off"
+)
+
+// Handler answers queries about the committed state of a worker: those of its own machine, or everyone's. There is no login, and what
+// is asked for are the rows of the tables, so others who may read metrics are refused unless the operator says otherwise.
+func Handler(w *dedup.Worker, everyone bool) http.Handler {
+	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		if !everyone && !fromHere(r) {
+			out.Header().Set(errorHeader, "the worker shows its state only to its own machine: ask there, or give the worker metrics-state")
+			out.WriteHeader(http.StatusForbidden)
+			return
+		}
+		if r.Method != http.MethodGet {
+			http.Error(out, "expected GET", http.StatusMethodNotAllowed)
+			return
+		}
+		v := r.URL.Query()
+		q := Query{Table: v.Get("table"), Key: v.Get("key"), Row: v.Get("row"), All: v.Has("all"), Verify: v.Has("verify")}
+		out.Header().Set("Content-Type", "application/jsonl")
+		out.Header().Set("Trailer", errorTrailer)
+		counted := &countingWriter{w: out}
+		err := Run(r.Context(), worker{w}, q, counted)
+		if err == nil {
+			return
+		}
+		text := strings.ReplaceAll(err.Error(), "\n", "; ")
+		if counted.n > 0 {
+			out.Header().Set(errorTrailer, text)
+			return
+		}
+		status := http.StatusInternalServerError
+		if errors.Is(err, ErrNotFound) {
+			status = http.StatusNotFound
+		}
+		out.Header().Set(errorHeader, text)
+		out.WriteHeader(status)
+	})
+}
+
+// fromHere says whether a request comes from a loopback address.
+func fromHere(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback()
+}
+
+// countingWriter knows whether something was written.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Ask asks running workers, by the addresses at which they serve their metrics. Each knows of the raw partitions that it folds.
+func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
+	v := url.Values{}
+	for name, value := range map[string]string{"table": q.Table, "key": q.Key, "row": q.Row} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	for name, set := range map[string]bool{"all": q.All, "verify": q.Verify} {
+		if set {
+			v.Set(name, "")
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: 10 * time.Minute}}
+	found := false
+	for _, address := range workers {
+		if !strings.Contains(address, "://") {
+			address = "http://" + address
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+Path+"?"+v.Encode(), nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		switch text := response.Header.Get(errorHeader); {
+		case response.StatusCode == http.StatusOK:
+			found = true
+			_, err = io.Copy(out, response.Body)
+			if broken := response.Trailer.Get(errorTrailer); err == nil && broken != "" {
+				err = fmt.Errorf("%s: %s", address, broken)
+			}
+		case text == "":
+			err = fmt.Errorf("%s: %s: expected the address at which a dedup worker serves its metrics", address, response.Status)
+		case response.StatusCode != http.StatusNotFound:
+			err = fmt.Errorf("%s: %s", address, text)
+		}
+		response.Body.Close()
+		if err != nil {
+			return err
+		}
+	}
+	if !found {
+		return ErrNotFound
+	}
+	return nil
+}

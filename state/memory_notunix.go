@@ -1,0 +1,7 @@
+//go:build !unix
+
+package state
+
+func allocate(size int) ([]byte, error) { return make([]byte, size), nil }
+
+func release([]byte) {}
