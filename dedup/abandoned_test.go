@@ -24,11 +24,10 @@ func (w *rig) ongoing(session string) bool {
 func TestAbandonedTransaction(t *testing.T) {
 	w := newRig(t)
 	w.write(0, 50)
-	named := func(worker *Worker) { worker.cfg.TransactionalID = "" } // by the group and the state directory, as in the product
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	var emitted atomic.Bool
-	paused := w.start("a", vfs.NewCrashableMem(), named, func(worker *Worker) {
+	paused := w.start("a", vfs.NewCrashableMem(), func(worker *Worker) {
 		worker.cfg.Emitter = &encoder{fail: func(*Event) error { emitted.Store(true); return nil }}
 		worker.crash = func(now stage) error {
 			if now == afterFold && emitted.Load() {
@@ -38,7 +37,7 @@ func TestAbandonedTransaction(t *testing.T) {
 		}
 	})
 	<-reached
-	session := paused.id + "-0"
+	session := sessionOf("a")
 	w.until(w.ctx, "the transaction is under way", func() bool { return w.ongoing(session) })
 	paused.endAbandoned(w.ctx)
 	if !w.ongoing(session) {
@@ -47,7 +46,7 @@ func TestAbandonedTransaction(t *testing.T) {
 	if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs(session)); err != nil {
 		t.Fatal(err)
 	}
-	heir := w.start("b", vfs.NewCrashableMem(), named)
+	heir := w.start("b", vfs.NewCrashableMem())
 	w.folded(0, 2)
 	if w.ongoing(session) {
 		t.Error("another worker has the partitions, and the transaction of the former is under way")

@@ -2,13 +2,16 @@ package dedup
 
 import (
 	"context"
+	"encoding/base32"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -219,7 +222,7 @@ func newRig(t testing.TB) *rig {
 	t.Cleanup(cancel)
 	w := &rig{t: t, ctx: ctx, cluster: cluster, opts: []kgo.Opt{
 		kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.FetchMaxWait(20 * time.Millisecond), kgo.MetadataMinAge(20 * time.Millisecond),
-		kgo.SessionTimeout(time.Second), kgo.HeartbeatInterval(50 * time.Millisecond),
+		kgo.SessionTimeout(time.Second), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.RebalanceTimeout(5 * time.Second),
 	}}
 	w.writer = w.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	w.adm = kadm.NewClient(w.writer)
@@ -284,14 +287,17 @@ type running struct {
 func (w *rig) start(name string, files vfs.FS, change ...func(*Worker)) *running {
 	w.t.Helper()
 	worker, err := NewWorker(WorkerConfig{
-		ClientOpts: w.opts, RawTopic: rawName, Group: groupName, TransactionalID: name, DeadLetterTopic: letterName, DeadLetterReplication: 1,
-		StateDirectory: "state", MemoryBytes: 16 << 20, Emitter: &encoder{}, CommitInterval: 5 * time.Millisecond, MaxEventsPerTxn: 100,
+		ClientOpts: w.opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, DeadLetterReplication: 1,
+		StateDirectory: stateDirectory, MemoryBytes: 16 << 20, Emitter: &encoder{}, CommitInterval: 5 * time.Millisecond, MaxEventsPerTxn: 100,
 		Log: w.log(name),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	worker.stores.FS = linkingFS{files}
+	if err := nameInstance(files, instanceOf(name)); err != nil {
+		w.t.Fatal(err)
+	}
+	worker.stores.FS = cloneableFS{files}
 	worker.newFold = func(p int32) folder { return newCounter(p) }
 	worker.crash = func(at stage) error {
 		w.invariant(worker, at)
@@ -309,6 +315,25 @@ func (w *rig) start(name string, files vfs.FS, change ...func(*Worker)) *running
 	w.t.Cleanup(func() { stop(); <-r.done })
 	w.workers = append(w.workers, r)
 	return r
+}
+
+const stateDirectory = "state"
+
+// instanceOf is the id of the state directory of a worker with the name.
+func instanceOf(name string) string {
+	id := strings.TrimRight(base32.StdEncoding.EncodeToString([]byte(name)), "=")
+	return id + strings.Repeat("A", 26-len(id))
+}
+
+// sessionOf is the first session of a worker with the name, if its state directory is named after it.
+func sessionOf(name string) string { return groupName + "-" + instanceOf(name) + "-0" }
+
+// nameInstance gives the state directory in files an id, unless it has one.
+func nameInstance(files vfs.FS, id string) error {
+	if _, err := readInstance(files, stateDirectory); err == nil {
+		return nil
+	}
+	return errors.Join(files.MkdirAll(stateDirectory, 0o755), writeInstance(files, stateDirectory, id))
 }
 
 // startEnding runs a worker that comes to an end.
@@ -352,7 +377,7 @@ func (w *rig) until(ctx context.Context, what string, holds func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			w.t.Fatalf("%v: it did not come to this: %s", context.Cause(ctx), what)
+			w.t.Fatalf("%v: it did not come to this: %s\n%s", context.Cause(ctx), what, w.underWay())
 		}
 	}
 }
@@ -444,7 +469,7 @@ func (w *rig) settle() {
 func (w *rig) settled(ctx context.Context) {
 	w.t.Helper()
 	if counts := w.read(ctx); counts != w.want {
-		w.t.Fatalf("%v: the clean topic has %v events, expected %v", context.Cause(ctx), counts, w.want)
+		w.t.Fatalf("%v: the clean topic has %v events, expected %v\n%s", context.Cause(ctx), counts, w.want, w.underWay())
 	}
 	if w.letters > 0 {
 		if n := len(w.readLetters(w.letters)); n != w.letters {
@@ -470,6 +495,29 @@ func (w *rig) read(ctx context.Context) (counts [rawParts]int64) {
 		})
 	}
 	return counts
+}
+
+// underWay says what the brokers are in the middle of: what a test that waits in vain waits for.
+func (w *rig) underWay() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var b strings.Builder
+	for _, topic := range []string{cleanName, letterName} {
+		committed, err := w.adm.ListCommittedOffsets(ctx, topic)
+		fmt.Fprintf(&b, "committed up to: %v %v\n", committed, err)
+		ends, err := w.adm.ListEndOffsets(ctx, topic)
+		fmt.Fprintf(&b, "written up to: %v %v\n", ends, err)
+	}
+	transactions, err := w.adm.ListTransactions(ctx, nil, nil)
+	fmt.Fprintf(&b, "transactions: %v %v\n", transactions.Sorted(), err)
+	described, err := w.adm.DescribeTransactions(ctx, transactions.TransactionalIDs()...)
+	fmt.Fprintf(&b, "in full: %v %v\n", described, err)
+	groups, err := w.adm.DescribeGroups(ctx, groupName)
+	fmt.Fprintf(&b, "group: %+v %v\n", groups[groupName], err)
+	if ctx.Err() == nil {
+		fmt.Fprintf(&b, "not folded: %v\n", w.unfolded())
+	}
+	return b.String()
 }
 
 // whileWorking is a context that ends when so many of the workers at work have ended.
@@ -537,7 +585,7 @@ func (w *rig) readLetters(n int) []*kgo.Record {
 	for len(letters) < n {
 		fetches := cl.PollFetches(w.ctx)
 		if w.ctx.Err() != nil {
-			w.t.Fatalf("%d dead letters, expected %d", len(letters), n)
+			w.t.Fatalf("%d dead letters, expected %d\n%s", len(letters), n, w.underWay())
 		}
 		letters = append(letters, fetches.Records()...)
 	}
@@ -617,20 +665,33 @@ func isCrash(err error) bool { return errors.Is(err, errCrash) }
 // crashClone is a copy of a disk on which so many of 100 unsynced writes are.
 func crashClone(disk *vfs.MemFS, unsynced int, rnd *rand.Rand) func() *vfs.MemFS {
 	return func() *vfs.MemFS {
-		linking.Lock()
-		defer linking.Unlock()
+		cloning.Lock()
+		defer cloning.Unlock()
 		return disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rnd})
 	}
 }
 
-// linking is held by those who link files, and alone by who clones a disk: a MemFS that does both at once waits for itself.
-var linking sync.RWMutex
+// cloning is held alone by who clones a disk, and shared by the operations of a MemFS that take its lock against clones twice: with a
+// clone that begins between the two they wait for each other for good.
+var cloning sync.RWMutex
 
-// linkingFS is a file system on which links and clones keep out of each other's way.
-type linkingFS struct{ vfs.FS }
+// cloneableFS is a file system whose operations and clones keep out of each other's way.
+type cloneableFS struct{ vfs.FS }
 
-func (f linkingFS) Link(oldname, newname string) error {
-	linking.RLock()
-	defer linking.RUnlock()
+func (f cloneableFS) Link(oldname, newname string) error {
+	cloning.RLock()
+	defer cloning.RUnlock()
 	return f.FS.Link(oldname, newname)
+}
+
+func (f cloneableFS) Lock(name string) (io.Closer, error) {
+	cloning.RLock()
+	defer cloning.RUnlock()
+	return f.FS.Lock(name)
+}
+
+func (f cloneableFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	cloning.RLock()
+	defer cloning.RUnlock()
+	return f.FS.ReuseForWrite(oldname, newname, category)
 }

@@ -85,19 +85,22 @@ func seededFaults(t *testing.T, rnd *rand.Rand) {
 	stages := []stage{afterBegin, afterFold, afterEnd, afterApply, duringReplay}
 	names := []string{"a", "b"}
 	disks := map[string]*vfs.MemFS{"a": vfs.NewCrashableMem(), "b": vfs.NewCrashableMem()}
-	for range 12 {
+	for round := range 12 {
 		for p := range int32(rawParts) {
 			for range rnd.IntN(4) {
 				w.write(p, []int64{0, 1, 3, 250, -1}[rnd.IntN(5)])
 			}
 		}
 		fault := brokerFaults[rnd.IntN(len(brokerFaults))]
-		fault.Count = 1 + rnd.IntN(3)
+		fault.Count = 1 + rnd.IntN(refusedFor-1) // with more refusals in a row a table is parked
 		handle := w.cluster.Fault(fault)
 		endings, workers := map[string]*ending{}, map[string]*running{}
 		for _, name := range names {
-			if rnd.IntN(4) == 0 {
+			if rnd.IntN(4) == 0 { // a disk that is lost, and with it the worker's name
 				disks[name] = vfs.NewCrashableMem()
+				if err := nameInstance(disks[name], instanceOf(fmt.Sprint(name, round))); err != nil {
+					t.Fatal(err)
+				}
 			}
 			e := &ending{
 				stage: stages[rnd.IntN(len(stages))], after: 1 + rnd.IntN(4), crash: rnd.IntN(2) == 0,

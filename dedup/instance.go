@@ -33,7 +33,8 @@ func openInstance(files vfs.FS, dir string) (id string, lock io.Closer, err erro
 	}
 	id, err = readInstance(files, dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		id, err = makeInstance(files, dir)
+		id = rand.Text()
+		err = writeInstance(files, dir, id)
 	}
 	if err != nil {
 		return "", nil, errors.Join(fmt.Errorf("state-directory %s: %w", dir, err), lock.Close())
@@ -58,27 +59,26 @@ func readInstance(files vfs.FS, dir string) (string, error) {
 	return id, nil
 }
 
-// makeInstance stores a new id: the file is complete under its name or not there.
-func makeInstance(files vfs.FS, dir string) (string, error) {
-	id := rand.Text()
+// writeInstance stores the id of a directory: the file is complete under its name or not there.
+func writeInstance(files vfs.FS, dir, id string) error {
 	temporary := files.PathJoin(dir, instanceFile+".new")
 	f, err := files.Create(temporary, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return "", err
+		return err
 	}
 	_, err = f.Write([]byte(id + "\n"))
 	if err == nil {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return "", err
+		return err
 	}
 	if err := files.Rename(temporary, files.PathJoin(dir, instanceFile)); err != nil {
-		return "", err
+		return err
 	}
 	d, err := files.OpenDir(dir)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return id, errors.Join(d.Sync(), d.Close())
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -16,7 +16,7 @@ func (w *rig) recovery(files vfs.FS) RecoverConfig {
 		Log: zap.NewNop(),
 	}
 	if files != nil {
-		c.StateDirectory, c.files = "state", files
+		c.StateDirectory, c.files = stateDirectory, files
 	}
 	return c
 }
@@ -46,7 +46,7 @@ func TestRecoverOffsets(t *testing.T) {
 			if _, err := RecoverOffsets(w.ctx, w.recovery(disk)); err == nil || !strings.Contains(err.Error(), "stop all workers") {
 				t.Errorf("while a member is not missed: error %v", err)
 			}
-			if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs("a-0")); err != nil {
+			if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs(sessionOf("a"))); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {

@@ -18,7 +18,7 @@ func (w *rig) startSessionOn(disk vfs.FS) *session {
 	t := w.t
 	t.Helper()
 	worker, err := NewWorker(WorkerConfig{
-		ClientOpts: w.opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, StateDirectory: "state",
+		ClientOpts: w.opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, StateDirectory: stateDirectory,
 		Emitter: &encoder{}, CommitInterval: time.Millisecond, Log: w.log("hand"),
 	})
 	if err != nil {

@@ -73,11 +73,15 @@ func (h *simHost) start() {
 	}}
 	opts := append(slices.Clone(s.opts), kgo.Dialer(r.link.dial), kgo.ClientID(h.name))
 	worker, err := NewWorker(WorkerConfig{
-		ClientOpts: opts, RawTopic: rawName, Group: groupName, TransactionalID: h.name, DeadLetterTopic: letterName, DeadLetterReplication: 1,
-		StateDirectory: "state", MemoryBytes: 16 << 20, Emitter: simEncoder{s}, MaxEventsPerTxn: s.maxEvents, Sessions: s.sessions,
+		ClientOpts: opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, DeadLetterReplication: 1,
+		StateDirectory: stateDirectory, MemoryBytes: 16 << 20, Emitter: simEncoder{s}, MaxEventsPerTxn: s.maxEvents, Sessions: s.sessions,
 		Log: s.log.Named(h.name),
 	})
 	if err != nil {
+		s.fail("%v", err)
+		return
+	}
+	if err := nameInstance(h.disk.mem, instanceOf(h.name)); err != nil {
 		s.fail("%v", err)
 		return
 	}

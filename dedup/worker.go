@@ -32,9 +32,6 @@ type WorkerConfig struct {
 	// Group is the consumer group. Workers of one group share the raw partitions; the group's positions say
 	// which events are out.
 	Group string
-	// TransactionalID begins the transactional ids, which end in the number of the session. Empty is the group's name and the
-	// id of the state directory. No two workers may have the same.
-	TransactionalID string
 	// DeadLetterTopic takes what cannot be folded. It is made if it is not there, with DeadLetterReplication replicas; 0
 	// leaves their number to the brokers.
 	DeadLetterTopic       string
@@ -101,7 +98,7 @@ type Worker struct {
 
 	// Set by Run.
 	topic   RawTopic
-	id      string // begins transactional ids and the names of group members
+	id      string // the group's name and the id of the state directory; begins transactional ids and the names of group members
 	admin   *kgo.Client
 	stores  state.Options
 	leases  leases
@@ -194,8 +191,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	w.id = w.cfg.TransactionalID
-	setDefault(&w.id, w.cfg.Group+"-"+id)
+	w.id = w.cfg.Group + "-" + id
 
 	w.topic, err = FindRawTopic(ctx, w.cfg.ClientOpts, w.cfg.RawTopic, w.cfg.Log)
 	if err != nil {

@@ -193,7 +193,7 @@ func TestZombie(t *testing.T) {
 				}
 			})
 			<-reached
-			if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs("a-0")); err != nil {
+			if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs(sessionOf("a"))); err != nil {
 				t.Fatal(err)
 			}
 			heir := w.start("b", vfs.NewCrashableMem())
@@ -227,7 +227,7 @@ func TestPositionInOpenTransaction(t *testing.T) {
 	})
 	w.write(0, 50)
 	<-arrived
-	if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs("a-0")); err != nil {
+	if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs(sessionOf("a"))); err != nil {
 		t.Fatal(err)
 	}
 	asked := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Count: -1, Observe: true})
