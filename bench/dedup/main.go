@@ -27,6 +27,7 @@ type options struct {
 	interval                 time.Duration
 	memory                   string
 	workerCores, brokerCores string
+	workerShare              float64
 	kill                     bool
 	flink                    bool
 	flinkInterval            time.Duration
@@ -66,6 +67,7 @@ func main() {
 	flag.DurationVar(&o.interval, "interval", 100*time.Millisecond, "commit-interval of the worker")
 	flag.StringVar(&o.memory, "memory", "", "memory of the worker, as 2GiB")
 	flag.StringVar(&o.workerCores, "worker-cores", "1", "the cores of the worker, as taskset -c takes them; GOMAXPROCS is their number")
+	flag.Float64Var(&o.workerShare, "worker-share", 1, "how much of each of its cores the worker may use: with less than 1, workers of one and of two cores can be compared where the broker needs one of them")
 	flag.StringVar(&o.brokerCores, "broker-cores", "0", "the cores of the broker")
 	flag.BoolVar(&o.kill, "kill", false, "kill the worker amid the updates, and start it again: how long until new events are committed, instead of rates")
 	flag.BoolVar(&o.flink, "flink", false, "do the same with a job of Apache Flink afterwards, of directory bench/flink, and print the ratios")
@@ -74,6 +76,10 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "directory for the broker and the state, on a disk with room; removed at the end. Default: a temporary one")
 	flag.StringVar(&o.flags, "flags", "", "further flags of the worker")
 	flag.Parse()
+	if o.workerShare <= 0 || o.workerShare > 1 || o.flink && o.workerShare < 1 {
+		fmt.Fprintln(os.Stderr, "bench/dedup: -worker-share: expected more than 0 and at most 1, and 1 with -flink")
+		os.Exit(2)
+	}
 	if o.flink && (o.kill || o.partitions != bench.FlinkPartitions) {
 		fmt.Fprintf(os.Stderr, "bench/dedup: -flink: expected %d partitions and no -kill\n", bench.FlinkPartitions)
 		os.Exit(2)

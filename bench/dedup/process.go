@@ -20,8 +20,9 @@ type process struct {
 	kafka     *topics
 	broker    int // process id
 
-	cmd   *exec.Cmd
-	ended chan error
+	cmd     *exec.Cmd
+	ended   chan error
+	release func() error // what limits it, once it has ended; may be nil
 }
 
 // start starts it; what it prints goes into the log.
@@ -45,7 +46,13 @@ func (p *process) stop(signal syscall.Signal) error {
 	if err := p.cmd.Process.Signal(signal); err != nil {
 		return err
 	}
-	if err := <-p.ended; err != nil && signal == syscall.SIGTERM {
+	err := <-p.ended
+	if p.release != nil {
+		if err := p.release(); err != nil {
+			return err
+		}
+	}
+	if err != nil && signal == syscall.SIGTERM {
 		return p.explain(err)
 	}
 	return nil

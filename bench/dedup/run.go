@@ -62,7 +62,7 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	defer k.close()
 	w := &worker{o: o, program: program, state: filepath.Join(dir, "state"),
 		process: process{name: "the worker", log: filepath.Join(dir, "worker.log"), group: group, kafka: k, broker: kafka.PID()}}
-	fmt.Fprintf(out, "%d rows, %d partitions, transactions of %v, worker on cores %s, broker on cores %s\n", o.rows, o.partitions, o.interval, o.workerCores, o.brokerCores)
+	fmt.Fprintf(out, "%d rows, %d partitions, transactions of %v, worker on %.0f %% of cores %s, broker on cores %s\n", o.rows, o.partitions, o.interval, 100*o.workerShare, o.workerCores, o.brokerCores)
 	phases := o.phases()
 	for i := range phases {
 		if err := phases[i].write(ctx, out, k.write); err != nil {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // worker is the `cassdelta dedup` that is measured.
@@ -57,5 +59,12 @@ func (w *worker) start(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(ctx, "taskset", append(args, strings.Fields(w.o.flags)...)...)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(n))
-	return w.process.start(cmd)
+	if err := w.process.start(cmd); err != nil || w.o.workerShare == 1 {
+		return err
+	}
+	w.release, err = limit(w.cmd.Process.Pid, w.o.workerShare*float64(n))
+	if err != nil {
+		return errors.Join(err, w.stop(syscall.SIGKILL))
+	}
+	return nil
 }
