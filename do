@@ -13,7 +13,7 @@ help() {
 ./do differential [ARGS]   the commit log reader against Cassandra's own, on random writes to real nodes
 ./do properties [--cases N] [--seed N]   the fold against its model, on random mutations in random orders
 ./do workloads [ARGS]   agents and fold against SELECT, on random workloads on real clusters
-./do rounds [ARGS]    dedup workers that are killed, paused, scaled, ... on a real broker: --rounds N, --seed N, --brokers 3, --checkpoints s3, --actions kill,pause
+./do rounds [ARGS]    dedup workers that are killed, paused, scaled, ... on a real broker: --rounds N, --seed N, --brokers 3, --checkpoints s3, --standby, --actions kill,pause
 ./do simulate [--seeds N] [--seed S] [--trace]   whole dedup workers on simulated brokers, disks and time, and all that can go wrong
 ./do mutants [--protocol]   each rule of the merge, or of writing exactly once, broken once: the test, or the simulation's seed, that sees it
 ./do bench dedup [ARGS]   how fast dedup is, on a real broker: ./do bench dedup -help
@@ -136,6 +136,7 @@ rounds() {
   while [ $# -gt 0 ]; do
     case $1 in
       --rounds) args+=(-rounds "$2"); shift 2 ;;
+      --standby) args+=(-rounds-standby); shift ;;
       --seed|--brokers|--actions|--checkpoints) args+=("-rounds-${1#--}" "$2"); shift 2 ;;
       *) echo "unknown argument $1" >&2; exit 2 ;;
     esac

@@ -25,6 +25,7 @@ var (
 	roundsSeed    = flag.Uint64("rounds-seed", 0, "what TestRounds draws its actions and writes from; 0: another one each time")
 	roundsBrokers = flag.Int("rounds-brokers", 1, "brokers of TestRounds: with 3, one is killed now and then")
 	roundsStore   = flag.String("rounds-checkpoints", "", "where the workers of TestRounds have checkpoints: directory, or s3, a server that is built the first time; empty: they have none")
+	roundsStandby = flag.Bool("rounds-standby", false, "the workers of TestRounds keep copies of the newest checkpoints of all partitions")
 	roundsActions = flag.String("rounds-actions", "", "the actions of TestRounds, by commas; empty: all, in a random order")
 )
 
@@ -69,7 +70,7 @@ func TestRounds(t *testing.T) {
 	case *roundsNumber > 0:
 		list = r.draw(*roundsNumber)
 	}
-	t.Logf("seed %d, %d rounds, %d brokers, %d raw partitions, checkpoints: %s", seed, len(list), *roundsBrokers, rawPartitions, cmp.Or(*roundsStore, "none"))
+	t.Logf("seed %d, %d rounds, %d brokers, %d raw partitions, checkpoints: %s, standby: %v", seed, len(list), *roundsBrokers, rawPartitions, cmp.Or(*roundsStore, "none"), *roundsStandby)
 	for i, name := range list {
 		line, err := r.round(name)
 		if err != nil {
@@ -158,6 +159,9 @@ func (r *rounds) makeWorker(binary, name string, died func(error)) *worker {
 	}
 	if r.checkpoints != nil {
 		config["checkpoint"] = r.checkpoints
+	}
+	if *roundsStandby {
+		config["standby"] = true
 	}
 	text, err := yaml.Marshal(config)
 	if err != nil {
