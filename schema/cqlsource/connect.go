@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	gocql "github.com/apache/cassandra-gocql-driver/v2"
 )
@@ -19,19 +20,25 @@ const protocolVersion = 4
 // oldestRelease is the first major release that can be read.
 const oldestRelease = 4
 
-// do runs f with a session, on the first node where both connecting and f succeed. Its error has the story of every
-// contact point.
+// do runs f with a session, on the first node where both connecting and f succeed. Of the time that ctx has left each node gets an equal
+// share, so that one that never answers leaves some for those behind it. Its error has the story of every contact point.
 func (s *Source) do(ctx context.Context, f func(*gocql.Session) error) error {
 	var failures []error
 	refused := false
-	for _, a := range s.addresses(ctx, &failures) {
-		d := &dialer{cfg: &s.cfg, serverName: a.point.host, ctx: ctx}
+	addresses := s.addresses(ctx, &failures)
+	for i, a := range addresses {
+		nodeCtx, cancel := share(ctx, len(addresses)-i)
+		d := &dialer{cfg: &s.cfg, serverName: a.point.host, ctx: nodeCtx}
 		err := s.doAt(a, d, f)
+		cancel()
 		if err == nil {
 			s.last = a.dial
 			return nil
 		}
 		if ctx.Err() != nil {
+			if len(failures) > 0 {
+				return fmt.Errorf("%w, at %s, after: %w", ctx.Err(), a, joined(failures))
+			}
 			return fmt.Errorf("%w, at %s", ctx.Err(), a)
 		}
 		refused = refused || d.refused()
@@ -48,6 +55,15 @@ func (s *Source) do(ctx context.Context, f func(*gocql.Session) error) error {
 		}
 	}
 	return fmt.Errorf("no contact point can be read, %d tried: %w; %s", len(failures), joined(failures), advice)
+}
+
+// share is a context with one of so many equal shares of the time that is left.
+func share(ctx context.Context, shares int) (context.Context, context.CancelFunc) {
+	end, bounded := ctx.Deadline()
+	if !bounded || shares == 1 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)/time.Duration(shares))
 }
 
 // joined makes one line of several errors.

@@ -120,6 +120,23 @@ func TestContextEndsConnecting(t *testing.T) {
 	}
 }
 
+// TestSilentNodeLeavesTime: a node that takes connections and answers nothing does not use up the time of those behind it.
+func TestSilentNodeLeavesTime(t *testing.T) {
+	a, b := silent(t), silent(t)
+	s := newSource(t, Config{ContactPoints: []string{a, closed, b}, Timeout: 2 * time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := s.Read(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v, expected that the time is over", err)
+	}
+	for _, want := range []string{a + ": ", closed + ": ", b} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+}
+
 func TestContextEndsWaiting(t *testing.T) {
 	s, err := New(Config{ContactPoints: []string{silent(t)}}, zap.NewNop())
 	if err != nil {
