@@ -145,6 +145,8 @@ type stream struct {
 	key, value []byte
 	// lasted is how long each transaction took, from its begin until it was in the store.
 	lasted []time.Duration
+	// stood is the longest that the stream stood still: for one row, or for one commit.
+	stood time.Duration
 }
 
 // set gives a row a new value. Rows are in the order of their tokens.
@@ -167,16 +169,25 @@ func (b *stream) set(tx *state.Txn, row int) error {
 
 func (b *stream) commit(rows func(n int) int, count int) error {
 	tx := b.store.Begin()
+	at := time.Now()
+	step := func() {
+		now := time.Now()
+		at, b.stood = now, max(b.stood, now.Sub(at))
+	}
 	for n := range count {
 		if err := b.set(tx, rows(n)); err != nil {
 			return err
 		}
+		step()
 	}
 	b.at += int64(count)
 	if err := tx.Commit(state.Position{Offset: b.at}); err != nil {
 		return err
 	}
-	return b.store.FlushIfDue()
+	step()
+	err := b.store.FlushIfDue()
+	step()
+	return err
 }
 
 // load makes the rows, in order, which compactions have little to do with.
@@ -197,7 +208,7 @@ func (b *stream) load() error {
 
 // run changes rows at the rate for a time, and longer if what is done beside it takes longer.
 func (b *stream) run(d time.Duration, beside func() error) error {
-	b.lasted = b.lasted[:0]
+	b.lasted, b.stood = b.lasted[:0], 0
 	var group sync.WaitGroup
 	var err error
 	done := make(chan struct{})
@@ -232,5 +243,6 @@ func (b *stream) report(when string) {
 	at := func(q float64) time.Duration {
 		return b.lasted[int(q*float64(len(b.lasted)-1))].Round(100 * time.Microsecond)
 	}
-	fmt.Printf("  %s: %d transactions of %d rows took %v (median), %v (99 %%), %v (longest)\n", when, len(b.lasted), *rate/int(time.Second/commitEvery), at(0.5), at(0.99), at(1))
+	fmt.Printf("  %s: %d transactions of %d rows took %v (median), %v (99 %%), %v (longest); the stream stood still for %v at most\n",
+		when, len(b.lasted), *rate/int(time.Second/commitEvery), at(0.5), at(0.99), at(1), b.stood.Round(100*time.Microsecond))
 }
