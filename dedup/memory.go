@@ -14,6 +14,8 @@ const (
 	defaultMemory = 1 << 30
 	// mostHeap is the most that buffers of Kafka, transactions and the like take.
 	mostHeap = 320 << 20
+	// ownBytes are for the program itself, its stacks, and what Pebble needs to read and write tables, if that is more than 1/16.
+	ownBytes = 88 << 20
 	// rowFactor is about how much larger a row is in the row cache than on disk.
 	rowFactor = 1.6
 )
@@ -31,8 +33,8 @@ type memory struct {
 func divide(bytes, stored int64) memory {
 	m := memory{heap: min(mostHeap, bytes*3/10)}
 	m.memTables = bytes / 6
-	const rest = 16 // is for the program itself, and for what Pebble needs to read and write tables
-	cache := bytes - bytes/rest - m.heap - m.memTables
+	own := min(max(ownBytes, bytes/16), bytes/3)
+	cache := bytes - own - m.heap - m.memTables
 	m.rows = cache * 7 / 8
 	if float64(stored)*rowFactor > float64(m.rows) {
 		m.rows = cache / 8
