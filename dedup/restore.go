@@ -29,6 +29,9 @@ func (s *session) prepare(ctx context.Context, partition int32, dir string) erro
 		return nil
 	}
 	local, hasLocal, err := state.PositionOf(dir, w.stores)
+	if err != nil && !errors.Is(err, state.ErrLocked) {
+		err = fmt.Errorf("%w; if files are damaged or missing, move the directory away: the state is then restored from a checkpoint", err)
+	}
 	if err != nil {
 		return &stopError{err}
 	}

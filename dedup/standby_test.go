@@ -419,7 +419,9 @@ func TestStandbyDamage(t *testing.T) {
 		t.Fatal("there are no tables")
 	}
 	for name, content := range whole {
-		for _, damaged := range [][]byte{nil, append(slices.Clone(content[:len(content)/2]), content[len(content)/2+1:]...), append(slices.Clone(content), 0)} {
+		flipped := slices.Clone(content)
+		flipped[20] ^= 1
+		for _, damaged := range [][]byte{flipped, nil, append(slices.Clone(content[:len(content)/2]), content[len(content)/2+1:]...), append(slices.Clone(content), 0)} {
 			writeFile(t, other, other.PathJoin(b.directory(p), name), damaged)
 			b.standby = newStandby(b.Worker)
 			b.copied(at)

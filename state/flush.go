@@ -116,5 +116,10 @@ func (s *Store) listener() *pebble.EventListener {
 			s.stalls.Add(1)
 			s.log(fmt.Sprintf("state: %s: commits wait: %s", s.dir, info.Reason))
 		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			// Compactions would meet it again and again, so nothing goes on.
+			logger{s.opts.Log, s.opts.Fatal}.Fatalf("the disk has damaged %s: %v; move the directory away, the state is then restored "+
+				"from a checkpoint, or built again from the raw topic", info.Path, info.Details)
+		},
 	}
 }

@@ -50,6 +50,8 @@ func OpenReader(dir string, opts Options) (*Reader, error) {
 	}
 	po := opts.pebbleOptions()
 	po.ReadOnly, po.Lock = true, lock
+	// Without this Pebble ends the process; who only reads gets the error, and can do without what is damaged.
+	po.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
 	db, err := pebble.Open(dir, po)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("state: opening the store in %s: %w", dir, err), lock.Close())

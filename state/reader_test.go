@@ -185,3 +185,64 @@ func scanned(t *testing.T, r *Reader) map[string]string {
 	}
 	return all
 }
+
+// What a disk has altered is an error of who reads, and not the end of the process: a copy can be fetched anew, and a verb says what is wrong.
+// Who writes cannot go on, and is told what to do.
+func TestDamagedTable(t *testing.T) {
+	fs := vfs.NewMem()
+	s, err := Open(crashDir, testIdentity, Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := s.Begin()
+	if err := tx.Set([]byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(Position{Offset: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.List(crashDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		f, err := fs.OpenReadWrite(fs.PathJoin(crashDir, name), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b [1]byte
+		if _, err := f.ReadAt(b[:], 20); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1
+		if _, err := f.WriteAt(b[:], 20); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := OpenReader(crashDir, Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
+		t.Errorf("a reader: %v", err)
+	}
+	if _, _, err := PositionOf(crashDir, Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
+		t.Errorf("the position: %v", err)
+	}
+	type fatal string
+	defer func() {
+		message, _ := recover().(fatal)
+		for _, part := range []string{crashDir, "checksum mismatch", "move the directory away"} {
+			if !strings.Contains(string(message), part) || strings.Contains(string(message), "\n") {
+				t.Errorf("a writer: %s", message)
+			}
+		}
+	}()
+	_, err = Open(crashDir, testIdentity, Options{FS: fs, Fatal: func(message string) { panic(fatal(message)) }})
+	t.Errorf("a writer: %v", err)
+}
