@@ -46,7 +46,7 @@ func SetBack(ctx context.Context, opts []kgo.Opt, of checkpoint.Scope, all []*ch
 		return fmt.Errorf("describe the group %s: %w", of.Group, err)
 	}
 	if members := len(groups[of.Group].Members); members > 0 {
-		return fmt.Errorf("the group %s has %d members; stop all of its workers first (one that was killed is a member for 45 s more)", of.Group, members)
+		return fmt.Errorf("the group %s has %d members; stop all of its workers first (one that was killed is a member for 10 s more)", of.Group, members)
 	}
 	log, err := logBounds(ctx, adm, of.Topic)
 	if err != nil {

@@ -261,10 +261,16 @@ func (c *checkpointsDeleteCmd) Run(ctx context.Context) error {
 	if c.RawPartition != nil {
 		return repo.Delete(ctx, *c.RawPartition, c.Name)
 	}
+	found := false
 	for p := range repo.Scope().Partitions {
-		if err := repo.Forget(ctx, p, c.Name); err != nil {
+		was, err := repo.Forget(ctx, p, c.Name)
+		if err != nil {
 			return err
 		}
+		found = found || was // one that broke off may have deleted some
+	}
+	if !found {
+		return fmt.Errorf("%v has no savepoint %s: cassdelta state checkpoints list shows those that there are; give --raw-partition to delete a checkpoint", repo, c.Name)
 	}
 	return nil
 }

@@ -157,6 +157,7 @@ func TestState(t *testing.T) {
 	if after := len(p.events()); after != before {
 		t.Errorf("%d events, expected %d", after, before)
 	}
+	ask(exitFailed, append([]string{"checkpoints", "delete", "befor"}, checkpoint...)...) // there is none of that name
 	ask(exitOK, append([]string{"checkpoints", "delete", "before"}, checkpoint...)...)
 	if list := fmt.Sprint(ask(exitOK, append([]string{"checkpoints", "list"}, checkpoint...)...)); strings.Contains(list, "before") {
 		t.Error(list)

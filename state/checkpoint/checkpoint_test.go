@@ -298,8 +298,10 @@ func TestSavepoints(t *testing.T) {
 	if e == nil || e.Savepoint != "v1" || restore(t, repo, e) != 20 {
 		t.Errorf("found %v", e)
 	}
-	if err := repo.Forget(t.Context(), testPartition, "v1"); err != nil {
-		t.Fatal(err)
+	for _, there := range []bool{true, false} {
+		if was, err := repo.Forget(t.Context(), testPartition, "v1"); err != nil || was != there {
+			t.Fatalf("it was there: %v, %v, expected %v", was, err, there)
+		}
 	}
 	if e := find(t, repo, within); e != nil {
 		t.Errorf("found %v", e)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cassdelta/state/objects"
@@ -54,10 +55,18 @@ func (r *Repository) Save(ctx context.Context, partition int32, name string) (*E
 	return &saved, err
 }
 
-// Forget deletes the savepoint of a partition.
-func (r *Repository) Forget(ctx context.Context, partition int32, name string) error {
+// Forget deletes the savepoint of a partition. It reports whether there was one.
+func (r *Repository) Forget(ctx context.Context, partition int32, name string) (was bool, err error) {
 	if !savepointPattern.MatchString(name) {
-		return fmt.Errorf("%q is no name of a savepoint", name)
+		return false, fmt.Errorf("%q is no name of a savepoint", name)
 	}
-	return r.store.Delete(ctx, r.partition(partition)+savepointsFolder+name+manifestSuffix)
+	c, err := r.list(ctx, partition)
+	if err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(c.entries, func(e *Entry) bool { return e.Savepoint == name })
+	if i < 0 {
+		return false, nil
+	}
+	return true, r.store.Delete(ctx, c.entries[i].object)
 }
