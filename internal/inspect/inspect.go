@@ -51,7 +51,7 @@ func Run(ctx context.Context, from Source, q Query, out io.Writer) error {
 		return err
 	}
 	if len(partitions) == 0 {
-		return errors.New("there is no state of any raw partition")
+		return fmt.Errorf("%w: there is no state of any raw partition", ErrNotFound)
 	}
 	a := &answer{q: q, out: out, tables: map[string]*usage{}}
 	for _, p := range partitions {

@@ -226,7 +226,7 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 		}
 	}
 	client := &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: 10 * time.Minute}}
-	found := false
+	found, nothing := false, ErrNotFound
 	for _, address := range workers {
 		if !strings.Contains(address, "://") {
 			address = "http://" + address
@@ -250,6 +250,8 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 			err = fmt.Errorf("%s: %s: expected the address at which a dedup worker serves its metrics", address, response.Status)
 		case response.StatusCode != http.StatusNotFound:
 			err = fmt.Errorf("%s: %s", address, text)
+		default:
+			nothing = &absentError{address + ": " + text}
 		}
 		response.Body.Close()
 		if err != nil {
@@ -257,7 +259,13 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 		}
 	}
 	if !found {
-		return ErrNotFound
+		return nothing
 	}
 	return nil
 }
+
+// absentError is ErrNotFound in the words of a worker.
+type absentError struct{ text string }
+
+func (e *absentError) Error() string        { return e.text }
+func (e *absentError) Is(target error) bool { return target == ErrNotFound }

@@ -1,9 +1,16 @@
 package inspect
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+
+	"go.uber.org/zap"
+
+	"cassdelta/dedup"
 )
 
 // TestOnlyFromHere asks in a way that is refused to all, so that who is refused as a stranger is told so first.
@@ -24,6 +31,31 @@ func TestOnlyFromHere(t *testing.T) {
 			if answer.Code != want {
 				t.Errorf("from %q, for everyone %v: expected status %d, found %d", address, everyone, want, answer.Code)
 			}
+		}
+	}
+}
+
+type noEmitter struct{ dedup.Emitter }
+
+// TestAskPureStandby asks a worker that folds nothing, beside one that has the row: what the one does not have the other has.
+func TestAskPureStandby(t *testing.T) {
+	standby, err := dedup.NewWorker(dedup.WorkerConfig{
+		RawTopic: "raw", Group: "group", DeadLetterTopic: "letters", StateDirectory: t.TempDir(), Emitter: noEmitter{}, Log: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := httptest.NewServer(Handler(standby, false))
+	defer none.Close()
+	has := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { io.WriteString(out, "a row\n") }))
+	defer has.Close()
+	for _, q := range []Query{{Table: "ks.t", Key: "1"}, {Table: "ks.t", All: true}, {Verify: true}, {}} {
+		var out strings.Builder
+		if err := Ask(t.Context(), []string{none.URL, has.URL}, q, &out); err != nil || out.String() != "a row\n" {
+			t.Errorf("%+v: %q, %v", q, out.String(), err)
+		}
+		if err := Ask(t.Context(), []string{none.URL}, q, io.Discard); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), none.URL) {
+			t.Errorf("%+v: %v, expected that the only worker has nothing", q, err)
 		}
 	}
 }
