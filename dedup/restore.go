@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"go.uber.org/zap"
 
@@ -49,7 +50,7 @@ func (s *session) prepare(ctx context.Context, partition int32, dir string) erro
 	switch {
 	case !hasGroup && hasLocal, at.refused():
 		return nil // refused by plan
-	case usable && group.Offset-local.Offset < restoreGap:
+	case usable && group.Offset-local.Offset < w.restoreGap:
 		return nil
 	case !hasGroup:
 		return s.neverBefore(ctx, partition)
@@ -70,8 +71,7 @@ func (s *session) prepare(ctx context.Context, partition int32, dir string) erro
 		if usable && group.Offset-e.Position.Offset > (group.Offset-local.Offset)/2 {
 			return nil
 		}
-		usable = false
-		err = s.restoreCheckpoint(ctx, e, dir)
+		err = s.restoreCheckpoint(ctx, e, dir, usable)
 		if !errors.Is(err, checkpoint.ErrUnusable) {
 			return err
 		}
@@ -147,8 +147,9 @@ func (s *session) findCheckpoint(ctx context.Context, partition int32, within ch
 	}
 }
 
-// restoreCheckpoint restores, and tries again until the store gives it, or the checkpoint is found to be of no use.
-func (s *session) restoreCheckpoint(ctx context.Context, e *checkpoint.Entry, dir string) error {
+// restoreCheckpoint restores, and tries again until the store gives it, or the checkpoint is found to be of no use. What the directory holds
+// stays, if that is asked for, until the checkpoint takes its place as a whole; else there need not be room for both.
+func (s *session) restoreCheckpoint(ctx context.Context, e *checkpoint.Entry, dir string, stays bool) error {
 	var wait backoff
 	log := s.log.With(zap.Int32("raw partition", e.Partition))
 	total := e.Manifest.Bytes()
@@ -159,7 +160,11 @@ func (s *session) restoreCheckpoint(ctx context.Context, e *checkpoint.Entry, di
 		stop := progress(func() {
 			log.Info("restoring", zap.Int64("bytes", done.Kept()+done.Fetched()), zap.Int64("of", total), zap.Int64("bytes per second", perSecond(done.Fetched(), started)))
 		})
-		err := s.w.checkpoints.repo.Restore(ctx, e, dir, s.w.stores.FS, &done)
+		restore := s.w.checkpoints.repo.Restore
+		if stays {
+			restore = s.w.checkpoints.replace
+		}
+		err := restore(ctx, e, dir, s.w.stores.FS, &done)
 		stop()
 		s.w.metrics.checkpoints.restored.Add(float64(done.Fetched()))
 		if err == nil {
@@ -176,6 +181,15 @@ func (s *session) restoreCheckpoint(ctx context.Context, e *checkpoint.Entry, di
 		log.Warn("restoring the state failed, and is tried again", zap.Error(err))
 		wait.wait(ctx)
 	}
+}
+
+// replace is [checkpoint.Repository.Restore], but what the directory holds is there until the checkpoint is whole.
+func (c *checkpoints) replace(ctx context.Context, e *checkpoint.Entry, dir string, disk vfs.FS, done *checkpoint.Progress) error {
+	copied, err := c.repo.Copy(ctx, e, dir, disk, checkpoint.Filling{Done: done})
+	if err != nil {
+		return err
+	}
+	return errors.Join(copied.Swap(), copied.Close())
 }
 
 // progress calls say now and then until stop is called, which waits for a call that is under way.

@@ -75,7 +75,9 @@ func (s *watchedStore) Get(ctx context.Context, name string, offset int64) (io.R
 		return body, err
 	}
 	content, err := io.ReadAll(body)
-	content[0] ^= 1
+	if len(content) > 0 { // else reading was ended
+		content[0] ^= 1
+	}
 	return io.NopCloser(bytes.NewReader(content)), errors.Join(err, body.Close())
 }
 

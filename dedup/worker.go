@@ -104,6 +104,8 @@ type Worker struct {
 	leases  leases
 	replays *semaphore.Weighted // those under way: as many as there are processors
 	newFold func(partition int32) folder
+	// restoreGap is restoreGap but for tests.
+	restoreGap int64
 	// settings are those of the epoch that the worker begins if the last has others.
 	settings Settings
 	// checkpoints is nil if there are none, and standby if there are no copies of them.
@@ -170,8 +172,9 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 
 		settings: Settings{Fold: FoldVersion, Retention: int64(cfg.Retention / time.Second)},
 
-		newFold: func(partition int32) folder { return NewFold(partition) },
-		crash:   func(stage) error { return nil },
+		newFold:    func(partition int32) folder { return NewFold(partition) },
+		restoreGap: restoreGap,
+		crash:      func(stage) error { return nil },
 	}, nil
 }
 
