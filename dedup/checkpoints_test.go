@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"cassdelta/state"
 	"cassdelta/state/checkpoint"
 	"cassdelta/state/objects"
 )
@@ -280,26 +281,13 @@ func TestSetBack(t *testing.T) {
 	if err := w.start("a", disk, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
 		t.Fatal(err)
 	}
-	back, err := w.positions()
-	if err != nil {
-		t.Fatal(err)
-	}
 	repo := checkpoint.NewRepository(store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: w.topic.ID, Partitions: rawParts})
-	for p := range int32(rawParts) {
-		if _, err := repo.Save(w.ctx, p, "before"); err != nil {
-			t.Fatal(err)
-		}
-	}
+	savepoint := w.saved(repo)
 	w.write(0, 7, 3)
 	if err := w.start("a", disk, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
 		t.Fatal(err)
 	}
-	offsets := kadm.Offsets{}
-	for p, c := range back {
-		c.restored = true
-		offsets.Add(kadm.Offset{Topic: rawName, Partition: p, At: c.Offset, LeaderEpoch: -1, Metadata: c.metadata()})
-	}
-	if err := w.adm.CommitAllOffsets(w.ctx, groupName, offsets); err != nil {
+	if err := SetBack(w.ctx, w.opts, repo.Scope(), savepoint); err != nil {
 		t.Fatal(err)
 	}
 	r := w.start("a", disk, withCheckpoints(store, atEnd))
@@ -307,13 +295,67 @@ func TestSetBack(t *testing.T) {
 	defer cancel()
 	w.until(working, "the events are written again", func() bool {
 		group, err := w.positions()
-		return err == nil && len(w.unfolded()) == 0 && !group[0].restored
+		return err == nil && len(w.unfolded()) == 0 && group[0].restored <= group[0].Offset+1
+	})
+	w.write(0, 1)
+	w.until(working, "the group is where it never was", func() bool {
+		group, err := w.positions()
+		return err == nil && len(w.unfolded()) == 0 && group[0].restored == 0
 	})
 	if err := r.end(); err != nil {
 		t.Fatal(err)
 	}
-	if got := value(t, r.metrics.events); got != 10 {
-		t.Errorf("%v events, expected the 10 after the savepoint", got)
+	if got := value(t, r.metrics.events); got != 11 {
+		t.Errorf("%v events, expected the 10 after the savepoint, and another", got)
+	}
+}
+
+// saved makes a savepoint of the newest checkpoints.
+func (w *rig) saved(repo *checkpoint.Repository) (savepoint []*checkpoint.Entry) {
+	w.t.Helper()
+	for p := range int32(rawParts) {
+		e, err := repo.Save(w.ctx, p, "before")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		savepoint = append(savepoint, e)
+	}
+	return savepoint
+}
+
+// The workers of a group that was set back start one after the other: what is on the disk of the last is of no use either, though the first
+// has committed a position since.
+func TestSetBackReachesEveryDisk(t *testing.T) {
+	w := newRig(t)
+	store := objectStore(t)
+	first, last := vfs.NewCrashableMem(), vfs.NewCrashableMem()
+	w.write(0, 5)
+	if err := w.start("a", first, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	repo := checkpoint.NewRepository(store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: w.topic.ID, Partitions: rawParts})
+	savepoint := w.saved(repo)
+	w.write(0, 7, 90, 90, 3)
+	if err := w.start("b", last, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	if err := SetBack(w.ctx, w.opts, repo.Scope(), savepoint); err != nil {
+		t.Fatal(err)
+	}
+	crash := &ending{stage: afterApply, after: 1, crash: true, disk: crashClone(first, 0, rand.New(rand.NewPCG(1, 2)))}
+	if err := w.startEnding("a", first, crash).wait(); !isCrash(err) {
+		t.Fatal(err)
+	}
+	group, err := w.positions()
+	if at := (state.Position{Offset: 6}); err != nil || group[0].Compare(at) >= 0 || group[0].Compare(savepoint[0].Position) <= 0 {
+		t.Fatalf("the group is at %v, expected it between the savepoint and where it was (%v)", group[0], err)
+	}
+	r := w.start("b", last, withCheckpoints(store, atEnd))
+	working, cancel := w.whileWorking(1)
+	defer cancel()
+	w.until(working, "all is folded again", func() bool { return len(w.unfolded()) == 0 })
+	if err := r.end(); err != nil {
+		t.Fatal(err)
 	}
 }
 

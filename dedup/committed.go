@@ -21,8 +21,8 @@ import (
 //
 // done is how many events of the record at the offset are in the clean topics; topic is the id of the raw topic, all zeros where the brokers give
 // none; epochs are by which settings the records before were folded, as far as it is known: [epoch]; lettered is there if one of the done events
-// could not be written, and the record is in the dead-letter topic for it; restored=true says that the position was set to that
-// of a checkpoint on purpose. A commit without metadata is one of the
+// could not be written, and the record is in the dead-letter topic for it; restored=2000 says that the position was set to that
+// of a checkpoint on purpose, when it was at 2000 at most. A commit without metadata is one of the
 // tools that set offsets: no event of the record is done.
 type committed struct {
 	state.Position
@@ -35,8 +35,9 @@ type committed struct {
 	// lettered says that the record at the offset is in the dead-letter topic: one of its events before Done could not be
 	// written; or the position was recovered from its dead letter.
 	lettered bool
-	// restored says that the position was set to that of a checkpoint on purpose: state that is ahead of it is of no use.
-	restored bool
+	// restored is 0, or says that the position was set to that of a checkpoint on purpose, and that it was not beyond this offset before:
+	// state that is ahead of the position is of no use. It is said until the position is there again, as workers start one after the other.
+	restored int64
 	// parked says which tables are parked, as [parked.text].
 	parked string
 }
@@ -80,8 +81,9 @@ func (c committed) metadata() string {
 	if c.lettered {
 		b = append(b, " lettered=1"...)
 	}
-	if c.restored {
-		b = append(b, " restored=true"...)
+	if c.restored > 0 {
+		b = append(b, " restored="...)
+		b = strconv.AppendInt(b, c.restored, 10)
 	}
 	if c.parked != "" {
 		b = append(b, " parked="...)
@@ -130,7 +132,10 @@ func parseCommitted(offset int64, epoch int32, metadata string) (committed, erro
 			}
 			copy(c.topic[:], id)
 		case "restored":
-			c.restored, err = strconv.ParseBool(value)
+			c.restored, err = strconv.ParseInt(value, 10, 64)
+			if err == nil && c.restored < 0 {
+				err = strconv.ErrRange
+			}
 		case "parked":
 			var p parked
 			if p, err = parseParked(value); err == nil {

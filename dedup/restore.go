@@ -95,7 +95,7 @@ func (a *standing) usable() bool {
 
 // refused reports whether the state is ahead of the group, and not because the group was set back on purpose.
 func (a *standing) refused() bool {
-	return a.hasLocal && a.local.Compare(a.group.Position) > 0 && !a.group.restored
+	return a.hasLocal && a.local.Compare(a.group.Position) > 0 && a.group.restored == 0
 }
 
 // bounds are those of the checkpoints that can be gone on from.

@@ -75,11 +75,16 @@ func SetBack(ctx context.Context, opts []kgo.Opt, of checkpoint.Scope, all []*ch
 		if len(all) == 0 {
 			all = epochs{in}
 		}
-		switch b := log[e.Partition]; {
+		b := log[e.Partition]
+		switch {
 		case e.Position.Offset < b.start || e.Position.Offset > b.end:
 			return fmt.Errorf("the %v is at %v, and the raw topic has the records from %d to %d: those after it cannot be folded", e, e.Position, b.start, b.end)
 		}
-		c := committed{Position: e.Position, topic: topic.ID, epochs: all.text(), restored: true, parked: was.parked}
+		furthest := max(was.Offset+1, was.restored) // it may be within the record
+		if !known {
+			furthest = b.end
+		}
+		c := committed{Position: e.Position, topic: topic.ID, epochs: all.text(), restored: furthest, parked: was.parked}
 		offsets.Add(kadm.Offset{Topic: of.Topic, Partition: e.Partition, At: c.Offset, LeaderEpoch: -1, Metadata: c.metadata()})
 	}
 	if err := adm.CommitAllOffsets(ctx, of.Group, offsets); err != nil {

@@ -132,6 +132,9 @@ func (t *task) at() state.Position {
 func (t *task) position(topic schema.UUID) committed {
 	c := committed{Position: t.at(), epoch: t.epoch(), topic: topic, epochs: t.knownText}
 	c.lettered = c.Done > 0 && t.lettered == c.Offset
+	if c.Offset < t.committed.restored {
+		c.restored = t.committed.restored
+	}
 	return c
 }
 
