@@ -133,8 +133,11 @@ func firstInit(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, topic RawTop
 		}
 	}
 	for p := range topic.Partitions {
-		if bounds[p].start == 0 {
-			return readInit(ctx, opts, topic.Name, p)
+		if bounds[p].start > 0 {
+			continue
+		}
+		if init, err := readInit(ctx, opts, topic.Name, p); init != nil || err != nil {
+			return init, err
 		}
 	}
 	return nil, nil
@@ -147,7 +150,7 @@ func notBegun(ctx context.Context, opts []kgo.Opt, topic RawTopic, bounds map[in
 		if err != nil {
 			return err
 		}
-		if init.Partitions != topic.Partitions {
+		if init != nil && init.Partitions != topic.Partitions {
 			return &rawtopic.TopicError{Topic: topic.Name, Partition: empty, Reason: fmt.Sprintf(
 				"it is empty, and the topic was begun with %d partitions and now has %d: rows would be in other partitions than their past; "+
 					"partitions cannot be added to a raw topic: start over with another that has as many as are needed", init.Partitions, topic.Partitions)}
@@ -156,6 +159,7 @@ func notBegun(ctx context.Context, opts []kgo.Opt, topic RawTopic, bounds map[in
 	return fmt.Errorf("%w: partition %d is empty", errNotBegun, empty)
 }
 
+// readInit reads the init of a partition: nil if it has expired since its bounds were asked for.
 func readInit(ctx context.Context, opts []kgo.Opt, topic string, partition int32) (*rawtopic.Init, error) {
 	cl, err := kgo.NewClient(append(opts[:len(opts):len(opts)],
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}),
@@ -178,6 +182,9 @@ func readInit(ctx context.Context, opts []kgo.Opt, topic string, partition int32
 	records := fetches.Records()
 	if len(records) == 0 {
 		return nil, fmt.Errorf("read the first record of topic %s, partition %d: the brokers gave none", topic, partition)
+	}
+	if records[0].Offset > 0 {
+		return nil, nil
 	}
 	if err := decoder.Decode(records[0].Value, &rec); err != nil {
 		return nil, refuse(fmt.Sprintf("its first record cannot be read (%v); name another raw-topic, one that an agent made", err))
