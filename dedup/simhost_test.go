@@ -60,6 +60,9 @@ const (
 
 var simStages = []stage{afterOpen, afterBegin, afterFold, beforeEnd, afterEnd, afterApply, duringReplay}
 
+// storeStages are those of checkpoints.
+var storeStages = []stage{beforeCheckpoint, duringCheckpoint, afterRestore}
+
 func newSimHost(s *simulation, name string) *simHost {
 	rnd := rand.New(rand.NewPCG(s.r.Uint64(), 1))
 	return &simHost{sim: s, name: name, rnd: rnd, disk: &simDisk{mem: vfs.NewCrashableMem(), rnd: rnd}}
@@ -72,10 +75,14 @@ func (h *simHost) start() {
 		net: s.net, rnd: rand.New(rand.NewPCG(s.r.Uint64(), 2)), latency: s.latency, late: s.late, copies: &s.copies,
 	}}
 	opts := append(slices.Clone(s.opts), kgo.Dialer(r.link.dial), kgo.ClientID(h.name))
+	var checkpoints CheckpointConfig
+	if s.store != nil {
+		checkpoints = s.store.config(r, rand.New(rand.NewPCG(s.r.Uint64(), 3)))
+	}
 	worker, err := NewWorker(WorkerConfig{
 		ClientOpts: opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, DeadLetterReplication: 1,
 		StateDirectory: stateDirectory, MemoryBytes: 16 << 20, Emitter: simEncoder{s}, MaxEventsPerTxn: s.maxEvents, Sessions: s.sessions,
-		Log: s.log.Named(h.name),
+		Log: s.log.Named(h.name), Checkpoints: checkpoints,
 	})
 	if err != nil {
 		s.fail("%v", err)
@@ -86,6 +93,9 @@ func (h *simHost) start() {
 		return
 	}
 	worker.stores.FS = h.disk.fs()
+	if s.store != nil {
+		worker.stores.FlushInterval = s.store.flushes
+	}
 	worker.stores.Fatal = func(message string) {
 		s.note("%s: fatal: %s", h.name, message)
 		s.abandoned.Store(true)
@@ -177,6 +187,9 @@ func (r *simRun) passes(at stage) error {
 	if r.killed {
 		r.mu.Unlock()
 		return fmt.Errorf("%w: it is dead", errCrash)
+	}
+	if at == afterRestore {
+		s.restores.Add(1)
 	}
 	act := simAct(0)
 	if r.act != 0 && r.at == at {

@@ -35,6 +35,7 @@ import (
 	"cassdelta/internal/rawtopic"
 	"cassdelta/schema"
 	"cassdelta/state"
+	"cassdelta/state/checkpoint"
 )
 
 var (
@@ -79,13 +80,15 @@ type simResult struct {
 	faults                          []string
 	void                            bool // it says nothing of the workers: see rebalancing
 	records, events, letters, kills int
+	checkpoints, restores           int
 	virtual                         time.Duration
 	digest                          uint64
 	trace                           []byte
 }
 
 func (r *simResult) String() string {
-	return fmt.Sprintf("%d records, %d events, %d dead letters, %d kills, %v, %016x", r.records, r.events, r.letters, r.kills, r.virtual.Round(time.Second), r.digest)
+	return fmt.Sprintf("%d records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %v, %016x",
+		r.records, r.events, r.letters, r.kills, r.checkpoints, r.restores, r.virtual.Round(time.Second), r.digest)
 }
 
 // simulation is one seed.
@@ -107,8 +110,12 @@ type simulation struct {
 	healed  chan struct{}  // closed at the end of all faults
 	faults  []*kfake.FaultHandle
 	kills   atomic.Int32
-	void    bool // what is wrong is of the embedded brokers
-	refused bool // the brokers have refused the records of a topic
+	void    bool          // what is wrong is of the embedded brokers
+	refused bool          // the brokers have refused the records of a topic
+	store   *simObjects   // nil if there are no checkpoints
+	raw     []*kgo.Record // all that was written to the raw topic, of which records are deleted
+	// checkpoints and restores are how many there were.
+	checkpoints, restores atomic.Int32
 	// abandoned is set if a process ended itself, which leaves goroutines behind.
 	abandoned atomic.Bool
 
@@ -158,6 +165,12 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 		maxEvents:  []int{7, 40, 10_000}[r.IntN(3)],
 		sessions:   1 + r.IntN(2)*r.IntN(2),
 		nevers:     r.IntN(6) == 0,
+	}
+	if r.IntN(2) == 0 {
+		var err error
+		if s.store, err = newSimObjects(r); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.input = newSimInput(t, r, s.partitions)
 	s.log = zap.NewNop()
@@ -247,7 +260,11 @@ func (s *simulation) all() *simResult {
 
 func (s *simulation) work(result *simResult) {
 	s.write(s.input.first())
-	for range 3 + s.r.IntN(8) {
+	rounds := 3 + s.r.IntN(8)
+	if s.store != nil {
+		rounds += 3
+	}
+	for range rounds {
 		if s.failed() {
 			break
 		}
@@ -257,6 +274,7 @@ func (s *simulation) work(result *simResult) {
 	s.write(s.input.rest())
 	s.settle()
 	result.kills, result.virtual = int(s.kills.Load()), time.Since(s.started)
+	result.checkpoints, result.restores = int(s.checkpoints.Load()), int(s.restores.Load())
 	for _, h := range s.hosts {
 		if h.alive() {
 			h.run.stop()
@@ -292,10 +310,15 @@ func (s *simulation) begin() (err error) {
 		return err
 	}
 	s.topic = RawTopic{Name: rawName, ID: id, Partitions: s.partitions}
+	if s.store != nil {
+		s.store.repo = checkpoint.NewRepository(s.store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: id, Partitions: s.partitions})
+	}
 	for _, name := range []string{"a", "b", "c"}[:1+s.r.IntN(3)] {
 		s.hosts = append(s.hosts, newSimHost(s, name))
 	}
-	return rawtopic.WriteInit(s.ctx, s.client, rawName, rawtopic.Init{Cluster: "c", TopicID: id, Partitions: s.partitions, Version: rawtopic.Version})
+	err = rawtopic.WriteInit(s.ctx, s.client, rawName, rawtopic.Init{Cluster: "c", TopicID: id, Partitions: s.partitions, Version: rawtopic.Version})
+	s.raw = s.read(rawName)
+	return err
 }
 
 func (s *simulation) write(writes []simWrite) {
@@ -306,6 +329,7 @@ func (s *simulation) write(writes []simWrite) {
 	if err := s.client.ProduceSync(s.ctx, records...).FirstErr(); err != nil {
 		s.fail("write to the raw topic: %v", err)
 	}
+	s.raw = append(s.raw, records...)
 	s.note("wrote %d records", len(records))
 }
 
@@ -344,7 +368,39 @@ func (s *simulation) round() {
 		s.encoding.Store(true)
 		time.AfterFunc(time.Duration(s.r.IntN(25))*time.Second, func() { s.encoding.Store(false) })
 	}
+	if s.store != nil {
+		s.storage()
+	}
 	time.Sleep(time.Duration(s.r.Int64N(int64([]time.Duration{300 * time.Millisecond, 5 * time.Second, 40 * time.Second}[s.r.IntN(3)]))))
+}
+
+// storage lets things happen that are for checkpoints: what they need not, goes.
+func (s *simulation) storage() {
+	if s.store.deletes && s.r.IntN(2) == 0 {
+		s.deleteRaw()
+	}
+	if s.r.IntN(20) == 0 {
+		s.night()
+	}
+}
+
+// night lets no worker work for so long that what checkpoints do not need is removed after it.
+func (s *simulation) night() {
+	s.note("all workers stop for hours")
+	for _, h := range s.hosts {
+		if !h.alive() {
+			continue
+		}
+		if s.r.IntN(2) == 0 {
+			h.run.kill(s.r.IntN(101))
+		} else {
+			h.run.stop()
+		}
+	}
+	for _, r := range s.runs {
+		<-r.over
+	}
+	time.Sleep(4 * time.Hour)
 }
 
 func (s *simulation) maybeStart(h *simHost) {
@@ -358,7 +414,11 @@ func (s *simulation) maybeStart(h *simHost) {
 	if s.r.IntN(4) == 0 {
 		return
 	}
-	if s.r.IntN(12) == 0 {
+	often := 12
+	if s.store != nil {
+		often = 4
+	}
+	if s.r.IntN(often) == 0 {
 		s.note("%s: its disk is replaced", h.name)
 		h.disk = &simDisk{mem: vfs.NewCrashableMem(), rnd: h.rnd}
 	}
@@ -370,7 +430,11 @@ func (s *simulation) maybeStart(h *simHost) {
 // trouble lets something happen to a worker, or not.
 func (s *simulation) trouble(h *simHost) {
 	pause := []time.Duration{3 * time.Second, 50 * time.Second, 100 * time.Second}[s.r.IntN(3)]
-	at := simStages[s.r.IntN(len(simStages))]
+	stages := simStages
+	if s.store != nil {
+		stages = slices.Concat(stages, storeStages)
+	}
+	at := stages[s.r.IntN(len(stages))]
 	nth := 1 + s.r.IntN(6)
 	switch s.r.IntN(14) {
 	case 0, 1, 2, 3:
@@ -494,7 +558,7 @@ func (s *simulation) check(result *simResult) {
 	for i := range partitions {
 		partitions[i] = eventcheck.Partition{Number: int32(i), Unchained: s.input.world.unchained()}
 	}
-	for _, r := range s.read(rawName) {
+	for _, r := range s.raw {
 		rec := eventcheck.Record{Offset: r.Offset, Refused: true}
 		if s.nevers {
 			rec.Never = func(index int64) bool { return s.never(r.Partition, r.Offset, index) }
@@ -619,38 +683,51 @@ func (s *simulation) checkStates(p *eventcheck.Partition, h *harness, rows map[s
 	}
 	end := state.Position{Offset: p.Log[len(p.Log)-1].Offset + 1}
 	whole := h.dump()
+	prefixes := map[state.Position]string{end: whole}
+	prefix := func(at state.Position) string {
+		if _, ok := prefixes[at]; !ok {
+			prefixes[at] = s.prefix(p, at)
+		}
+		return prefixes[at]
+	}
 	current := 0
 	for _, host := range s.hosts {
 		dir := "state/" + rawName + "/" + strconv.Itoa(int(p.Number))
 		if _, err := host.disk.mem.Stat(dir); err != nil {
 			continue
 		}
-		id := state.Identity{Topic: rawName, TopicID: s.topic.ID, Partition: p.Number, Partitions: s.partitions}
-		store, err := state.Open(dir, id, state.Options{FS: host.disk.mem, MemTableBytes: 1 << 20})
+		at, found, err := s.stateIn(dir, p.Number, host.disk.mem)
 		if err != nil {
 			s.fail("%s: %v", host.name, err)
 			continue
 		}
-		at, _ := store.Position()
-		tx := store.Begin()
-		found := dump(s.t, tx, uint16(p.Number))
-		tx.Discard()
-		if err := store.Close(); err != nil {
-			s.fail("%s: %v", host.name, err)
-		}
-		expected := whole
 		if at == end {
 			current++
-		} else {
-			expected = s.prefix(p, at)
 		}
-		if found != expected {
+		if expected := prefix(at); found != expected {
 			s.fail("partition %d, %s: the state at %v is\n%s\nexpected\n%s", p.Number, host.name, at, found, expected)
 		}
 	}
 	if current == 0 {
 		s.fail("partition %d: no disk has its state", p.Number)
 	}
+	if s.store != nil {
+		s.checkCheckpoints(p.Number, prefix)
+	}
+}
+
+// stateIn is the state in a directory.
+func (s *simulation) stateIn(dir string, partition int32, disk vfs.FS) (at state.Position, found string, err error) {
+	id := state.Identity{Topic: rawName, TopicID: s.topic.ID, Partition: partition, Partitions: s.partitions}
+	store, err := state.Open(dir, id, state.Options{FS: disk, MemTableBytes: 1 << 20})
+	if err != nil {
+		return at, "", err
+	}
+	at, _ = store.Position()
+	tx := store.Begin()
+	found = dump(s.t, tx, uint16(partition))
+	tx.Discard()
+	return at, found, store.Close()
 }
 
 // prefix is the state at a position.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +54,9 @@ func (c *simulateCmd) Run(ctx context.Context) error {
 	s := &simulations{program: program, exact: c.Exact, trace: c.Trace, progress: true}
 	started := time.Now()
 	err = s.runAll(ctx, c.Seed, c.Seeds, batch, c.Twice)
+	if idle := s.total.idle(); err == nil && idle != "" {
+		err = fmt.Errorf("there was no %s in %d seeds: the simulation does not do what it is to do", idle, s.total.seeds)
+	}
 	violations := 0
 	if err != nil {
 		violations = 1
@@ -74,15 +78,33 @@ type simulations struct {
 // simTotal is what the seeds came to.
 type simTotal struct {
 	seeds, void, records, events, letters, kills int
+	checkpoints, restores                        int
 	virtual                                      time.Duration
 }
 
 func (t simTotal) String() string {
-	return fmt.Sprintf("%d seeds as they must be, %d void since kfake did not end a rebalance, %d raw records, %d events, %d dead letters, %d kills, %.0f h", t.seeds, t.void, t.records, t.events, t.letters, t.kills, t.virtual.Hours())
+	return fmt.Sprintf("%d seeds as they must be, %d void since kfake did not end a rebalance, %d raw records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %.0f h",
+		t.seeds, t.void, t.records, t.events, t.letters, t.kills, t.checkpoints, t.restores, t.virtual.Hours())
+}
+
+// idle says what of all that is simulated did not happen, of so many seeds that it must; it is empty if all did.
+func (t *simTotal) idle() string {
+	if t.seeds < 100 {
+		return ""
+	}
+	for _, happened := range []struct {
+		what  string
+		times int
+	}{{"kill", t.kills}, {"checkpoint", t.checkpoints}, {"restore", t.restores}} {
+		if happened.times == 0 {
+			return happened.what
+		}
+	}
+	return ""
 }
 
 // simLine is what a seed prints: numbers, and the sum of all that happened.
-var simLine = regexp.MustCompile(`seed (\d+): (\d+) records, (\d+) events, (\d+) dead letters, (\d+) kills, (\S+), ([0-9a-f]{16}) in [^ ,\n]+(, VOID)?`)
+var simLine = regexp.MustCompile(`seed (\d+): (\d+) records, (\d+) events, (\d+) dead letters, (\d+) kills, (\d+) checkpoints, (\d+) restores, (\S+), ([0-9a-f]{16}) in [^ ,\n]+(, VOID)?`)
 
 // mostVoid is how many seeds may be void, and one of a hundred.
 const mostVoid = 1
@@ -129,7 +151,7 @@ func (s *simulations) run(ctx context.Context, from uint64, n int, twice bool) e
 			return fmt.Errorf("the second time: %w", err)
 		}
 		for i, line := range lines {
-			if line[0] != again[i][0] {
+			if !slices.Equal(line[1:], again[i][1:]) { // without how long it took
 				return fmt.Errorf("a seed is not the same twice:\n%s\n%s", line[0], again[i][0])
 			}
 		}
@@ -138,18 +160,19 @@ func (s *simulations) run(ctx context.Context, from uint64, n int, twice bool) e
 	defer s.mu.Unlock()
 	for _, line := range lines {
 		number := func(i int) int { n, _ := strconv.Atoi(line[i]); return n }
-		virtual, err := time.ParseDuration(line[6])
+		virtual, err := time.ParseDuration(line[8])
 		if err != nil {
 			return err
 		}
 		t := &s.total
-		if line[8] != "" {
+		if line[10] != "" {
 			if t.void++; t.void > mostVoid+(t.seeds+t.void)/100 {
 				return fmt.Errorf("seed %s: the group is amid a rebalance for ever, as in %d seeds before", line[1], t.void-1)
 			}
 			continue
 		}
 		t.seeds, t.records, t.events, t.letters, t.kills = t.seeds+1, t.records+number(2), t.events+number(3), t.letters+number(4), t.kills+number(5)
+		t.checkpoints, t.restores = t.checkpoints+number(6), t.restores+number(7)
 		t.virtual += virtual
 		if s.progress && t.seeds%200 == 0 {
 			fmt.Println(s.total)
