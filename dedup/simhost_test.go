@@ -61,7 +61,7 @@ const (
 var simStages = []stage{afterOpen, afterBegin, afterFold, beforeEnd, afterEnd, afterApply, duringReplay}
 
 // storeStages are those of checkpoints.
-var storeStages = []stage{beforeCheckpoint, duringCheckpoint, afterRestore}
+var storeStages = []stage{beforeCheckpoint, duringCheckpoint, afterRestore, beforeSwap}
 
 func newSimHost(s *simulation, name string) *simHost {
 	rnd := rand.New(rand.NewPCG(s.r.Uint64(), 1))
@@ -188,8 +188,11 @@ func (r *simRun) passes(at stage) error {
 		r.mu.Unlock()
 		return fmt.Errorf("%w: it is dead", errCrash)
 	}
-	if at == afterRestore {
+	switch at {
+	case afterRestore:
 		s.restores.Add(1)
+	case beforeSwap:
+		s.standbys.Add(1)
 	}
 	act := simAct(0)
 	if r.act != 0 && r.at == at {

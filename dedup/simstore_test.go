@@ -27,6 +27,7 @@ type simObjects struct {
 	slow              time.Duration // the longest that an answer takes, but for few
 	faults            int           // of so many requests one fails; 0: none
 	damage            bool          // some answers are not what was put
+	standby           bool          // workers keep copies of the checkpoints of what others fold
 	deletes           bool          // raw records that checkpoints are past are deleted
 }
 
@@ -39,6 +40,7 @@ func newSimObjects(r *rand.Rand) (*simObjects, error) {
 		retain:   1 + r.IntN(2),
 		slow:     []time.Duration{0, 50 * time.Millisecond, 2 * time.Second}[r.IntN(3)],
 		faults:   []int{0, 40, 8}[r.IntN(3)],
+		standby:  r.IntN(2) == 0,
 		deletes:  r.IntN(3) > 0,
 	}
 	o.damage = !o.deletes && r.IntN(3) == 0 // what is damaged may be all there is
@@ -47,7 +49,7 @@ func newSimObjects(r *rand.Rand) (*simObjects, error) {
 
 // config is that of the checkpoints of a process.
 func (o *simObjects) config(r *simRun, rnd *rand.Rand) CheckpointConfig {
-	return CheckpointConfig{Store: &simStore{Store: o.Store, of: o, run: r, rnd: rnd}, Interval: o.interval, Retain: o.retain}
+	return CheckpointConfig{Store: &simStore{Store: o.Store, of: o, run: r, rnd: rnd}, Interval: o.interval, Retain: o.retain, Standby: o.standby}
 }
 
 // simStore is the store as one process sees it.

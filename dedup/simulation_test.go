@@ -80,15 +80,15 @@ type simResult struct {
 	faults                          []string
 	void                            bool // it says nothing of the workers: see rebalancing
 	records, events, letters, kills int
-	checkpoints, restores           int
+	checkpoints, restores, standbys int
 	virtual                         time.Duration
 	digest                          uint64
 	trace                           []byte
 }
 
 func (r *simResult) String() string {
-	return fmt.Sprintf("%d records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %v, %016x",
-		r.records, r.events, r.letters, r.kills, r.checkpoints, r.restores, r.virtual.Round(time.Second), r.digest)
+	return fmt.Sprintf("%d records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %d standby copies, %v, %016x",
+		r.records, r.events, r.letters, r.kills, r.checkpoints, r.restores, r.standbys, r.virtual.Round(time.Second), r.digest)
 }
 
 // simulation is one seed.
@@ -114,8 +114,8 @@ type simulation struct {
 	refused bool          // the brokers have refused the records of a topic
 	store   *simObjects   // nil if there are no checkpoints
 	raw     []*kgo.Record // all that was written to the raw topic, of which records are deleted
-	// checkpoints and restores are how many there were.
-	checkpoints, restores atomic.Int32
+	// checkpoints, restores and standbys are how many there were, of the last those that were ready to be put in their place.
+	checkpoints, restores, standbys atomic.Int32
 	// abandoned is set if a process ended itself, which leaves goroutines behind.
 	abandoned atomic.Bool
 
@@ -274,7 +274,7 @@ func (s *simulation) work(result *simResult) {
 	s.write(s.input.rest())
 	s.settle()
 	result.kills, result.virtual = int(s.kills.Load()), time.Since(s.started)
-	result.checkpoints, result.restores = int(s.checkpoints.Load()), int(s.restores.Load())
+	result.checkpoints, result.restores, result.standbys = int(s.checkpoints.Load()), int(s.restores.Load()), int(s.standbys.Load())
 	for _, h := range s.hosts {
 		if h.alive() {
 			h.run.stop()
