@@ -267,13 +267,16 @@ func (e simEncoder) Encode(_ context.Context, ev *Event, dst *kgo.Record, buf []
 	if e.s.never(ev.RawPartition, ev.RawOffset, ev.Index) {
 		return buf, &schema.AvroError{Table: ev.Table.FullName(), Err: errors.New("too odd")}
 	}
+	if err := e.s.parking.refuses(ev.Table.FullName()); err != nil {
+		return buf, err
+	}
 	value, err := simEvent(ev).Encode()
 	if err != nil {
 		return buf, err
 	}
 	start := len(buf)
 	buf = append(buf, value...)
-	*dst = kgo.Record{Topic: cleanName, Partition: ev.RawPartition % cleanParts, Value: buf[start:]}
+	*dst = kgo.Record{Topic: e.s.parking.topic(ev.Table.FullName()), Partition: ev.RawPartition % cleanParts, Value: buf[start:]}
 	return buf, nil
 }
 

@@ -81,14 +81,15 @@ type simResult struct {
 	void                            bool // it says nothing of the workers: see rebalancing
 	records, events, letters, kills int
 	checkpoints, restores, standbys int
+	parked                          int
 	virtual                         time.Duration
 	digest                          uint64
 	trace                           []byte
 }
 
 func (r *simResult) String() string {
-	return fmt.Sprintf("%d records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %d standby copies, %v, %016x",
-		r.records, r.events, r.letters, r.kills, r.checkpoints, r.restores, r.standbys, r.virtual.Round(time.Second), r.digest)
+	return fmt.Sprintf("%d records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %d standby copies, %d parked events, %v, %016x",
+		r.records, r.events, r.letters, r.kills, r.checkpoints, r.restores, r.standbys, r.parked, r.virtual.Round(time.Second), r.digest)
 }
 
 // simulation is one seed.
@@ -116,6 +117,7 @@ type simulation struct {
 	raw     []*kgo.Record // all that was written to the raw topic, of which records are deleted
 	// checkpoints, restores and standbys are how many there were, of the last those that were ready to be put in their place.
 	checkpoints, restores, standbys atomic.Int32
+	parking                         *simParking // nil if no tables are parked
 	// abandoned is set if a process ended itself, which leaves goroutines behind.
 	abandoned atomic.Bool
 
@@ -173,6 +175,9 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 		}
 	}
 	s.input = newSimInput(t, r, s.partitions)
+	if r.IntN(4) == 0 {
+		s.parking = newSimParking(s.input.world)
+	}
 	s.log = zap.NewNop()
 	if *simulateTrace {
 		s.trace = &bytes.Buffer{} // to write it at once would be something else that happens
@@ -291,7 +296,7 @@ func (s *simulation) work(result *simResult) {
 
 // begin starts the brokers.
 func (s *simulation) begin() (err error) {
-	s.cluster, err = kfake.NewCluster(kfake.NumBrokers(2), kfake.Ports(9092, 9093), kfake.ListenFn(s.net.Listen), kfake.SeedTopics(cleanParts, cleanName))
+	s.cluster, err = kfake.NewCluster(kfake.NumBrokers(2), kfake.Ports(9092, 9093), kfake.ListenFn(s.net.Listen), kfake.SeedTopics(cleanParts, s.cleanTopics()...))
 	if err != nil {
 		return err
 	}
@@ -346,7 +351,9 @@ func (s *simulation) round() {
 	for range s.r.IntN(3) {
 		f := brokerFaults[s.r.IntN(len(brokerFaults))]
 		f.Count = 1 + s.r.IntN(3)
-		if staysRefused(f.Err) {
+		if s.parking != nil && f.Topic == cleanName {
+			f.Topic = s.parking.topic(s.parking.tables[s.r.IntN(len(s.parking.tables))])
+		} else if staysRefused(f.Err) {
 			// A few in a row park tables, whose events are then elsewhere.
 			if f.Count = 1; s.refused {
 				continue
@@ -370,6 +377,9 @@ func (s *simulation) round() {
 	}
 	if s.store != nil {
 		s.storage()
+	}
+	if s.parking != nil {
+		s.park()
 	}
 	time.Sleep(time.Duration(s.r.Int64N(int64([]time.Duration{300 * time.Millisecond, 5 * time.Second, 40 * time.Second}[s.r.IntN(3)]))))
 }
@@ -483,6 +493,9 @@ func (s *simulation) heal() {
 		f.Remove()
 	}
 	s.encoding.Store(false)
+	if s.parking != nil {
+		s.parking.heal()
+	}
 	for _, h := range s.hosts {
 		h.disk.heal()
 		if h.run != nil {
@@ -496,9 +509,12 @@ func (s *simulation) heal() {
 
 // settle waits until all is folded.
 func (s *simulation) settle() {
-	for range 1200 {
+	for second := range 1200 {
 		if s.failed() || s.unfolded() == "" {
 			return
+		}
+		if s.parking != nil && second%10 == 0 {
+			s.release()
 		}
 		for _, h := range s.hosts {
 			if !h.alive() && (h.run == nil || isClosed(h.run.over)) {
@@ -546,6 +562,8 @@ func (s *simulation) unfolded() string {
 		end, _ := ends.Lookup(rawName, p)
 		if c := group[p]; c.Position != (state.Position{Offset: end.Offset}) {
 			return fmt.Sprintf("partition %d: the group is at %v, the log ends at %d", p, c, end.Offset)
+		} else if c.parked != "" {
+			return fmt.Sprintf("partition %d: parked is %s", p, c.parked)
 		}
 	}
 	return ""
@@ -571,24 +589,36 @@ func (s *simulation) check(result *simResult) {
 		partitions[r.Partition].Log = append(partitions[r.Partition].Log, rec)
 		result.records++
 	}
-	for _, r := range s.read(cleanName) {
-		e, err := eventcheck.Decode(r.Value)
-		if err != nil {
-			s.fail("%v", err)
-			return
+	for _, topic := range s.cleanTopics() {
+		for _, r := range s.read(topic) {
+			e, err := eventcheck.Decode(r.Value)
+			if err != nil {
+				s.fail("%v", err)
+				return
+			}
+			partitions[e.Partition].Events = append(partitions[e.Partition].Events, e)
+			result.events++
 		}
-		partitions[e.Partition].Events = append(partitions[e.Partition].Events, e)
-		result.events++
+	}
+	if s.parking != nil {
+		s.merge(partitions)
+		result.parked = s.countParked()
 	}
 	for _, r := range s.read(letterName) {
 		var partition, offset int64
+		ofEvent := false
 		for _, h := range r.Headers {
 			switch h.Key {
 			case HeaderRawPartition:
 				partition, _ = strconv.ParseInt(string(h.Value), 10, 32)
 			case HeaderRawOffset:
 				offset, _ = strconv.ParseInt(string(h.Value), 10, 64)
+			case HeaderError:
+				ofEvent = strings.HasPrefix(string(h.Value), "event ")
 			}
+		}
+		if s.parking != nil && ofEvent && slices.Contains(partitions[partition].Letters, offset) {
+			continue // one of the fold, and one of a release
 		}
 		partitions[partition].Letters = append(partitions[partition].Letters, offset)
 		result.letters++
@@ -642,10 +672,11 @@ func (s *simulation) ended() {
 	adm := kadm.NewClient(s.client)
 	for waited := time.Duration(0); ; waited += time.Second {
 		open := ""
-		ends, err := adm.ListEndOffsets(s.ctx, cleanName, letterName)
+		written := append(s.cleanTopics(), letterName)
+		ends, err := adm.ListEndOffsets(s.ctx, written...)
 		var stable kadm.ListedOffsets
 		if err == nil {
-			stable, err = adm.ListCommittedOffsets(s.ctx, cleanName, letterName)
+			stable, err = adm.ListCommittedOffsets(s.ctx, written...)
 		}
 		if err != nil {
 			s.fail("%v", err)

@@ -78,13 +78,13 @@ type simulations struct {
 // simTotal is what the seeds came to.
 type simTotal struct {
 	seeds, void, records, events, letters, kills int
-	checkpoints, restores, standbys              int
+	checkpoints, restores, standbys, parked      int
 	virtual                                      time.Duration
 }
 
 func (t simTotal) String() string {
-	return fmt.Sprintf("%d seeds as they must be, %d void since kfake did not end a rebalance, %d raw records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %d standby copies, %.0f h",
-		t.seeds, t.void, t.records, t.events, t.letters, t.kills, t.checkpoints, t.restores, t.standbys, t.virtual.Hours())
+	return fmt.Sprintf("%d seeds as they must be, %d void since kfake did not end a rebalance, %d raw records, %d events, %d dead letters, %d kills, %d checkpoints, %d restores, %d standby copies, %d parked events, %.0f h",
+		t.seeds, t.void, t.records, t.events, t.letters, t.kills, t.checkpoints, t.restores, t.standbys, t.parked, t.virtual.Hours())
 }
 
 // idle says what of all that is simulated did not happen, of so many seeds that it must; it is empty if all did.
@@ -95,7 +95,7 @@ func (t *simTotal) idle() string {
 	for _, happened := range []struct {
 		what  string
 		times int
-	}{{"kill", t.kills}, {"checkpoint", t.checkpoints}, {"restore", t.restores}, {"standby copy", t.standbys}} {
+	}{{"kill", t.kills}, {"checkpoint", t.checkpoints}, {"restore", t.restores}, {"standby copy", t.standbys}, {"parked event", t.parked}} {
 		if happened.times == 0 {
 			return happened.what
 		}
@@ -104,7 +104,7 @@ func (t *simTotal) idle() string {
 }
 
 // simLine is what a seed prints: numbers, and the sum of all that happened.
-var simLine = regexp.MustCompile(`seed (\d+): (\d+) records, (\d+) events, (\d+) dead letters, (\d+) kills, (\d+) checkpoints, (\d+) restores, (\d+) standby copies, (\S+), ([0-9a-f]{16}) in [^ ,\n]+(, VOID)?`)
+var simLine = regexp.MustCompile(`seed (\d+): (\d+) records, (\d+) events, (\d+) dead letters, (\d+) kills, (\d+) checkpoints, (\d+) restores, (\d+) standby copies, (\d+) parked events, (\S+), ([0-9a-f]{16}) in [^ ,\n]+(, VOID)?`)
 
 // mostVoid is how many seeds may be void, and one of a hundred.
 const mostVoid = 1
@@ -160,19 +160,19 @@ func (s *simulations) run(ctx context.Context, from uint64, n int, twice bool) e
 	defer s.mu.Unlock()
 	for _, line := range lines {
 		number := func(i int) int { n, _ := strconv.Atoi(line[i]); return n }
-		virtual, err := time.ParseDuration(line[9])
+		virtual, err := time.ParseDuration(line[10])
 		if err != nil {
 			return err
 		}
 		t := &s.total
-		if line[11] != "" {
+		if line[12] != "" {
 			if t.void++; t.void > mostVoid+(t.seeds+t.void)/100 {
 				return fmt.Errorf("seed %s: the group is amid a rebalance for ever, as in %d seeds before", line[1], t.void-1)
 			}
 			continue
 		}
 		t.seeds, t.records, t.events, t.letters, t.kills = t.seeds+1, t.records+number(2), t.events+number(3), t.letters+number(4), t.kills+number(5)
-		t.checkpoints, t.restores, t.standbys = t.checkpoints+number(6), t.restores+number(7), t.standbys+number(8)
+		t.checkpoints, t.restores, t.standbys, t.parked = t.checkpoints+number(6), t.restores+number(7), t.standbys+number(8), t.parked+number(9)
 		t.virtual += virtual
 		if s.progress && t.seeds%200 == 0 {
 			fmt.Println(s.total)
