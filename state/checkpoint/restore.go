@@ -95,7 +95,7 @@ func (r *Repository) Verify(ctx context.Context, e *Entry, done *Progress) error
 func (r *Repository) read(ctx context.Context, partition int32, f *File, w io.Writer, done *Progress) error {
 	sums := sha256.New()
 	if f.Object == "" {
-		if _, err := copyCounted(io.MultiWriter(w, sums), bytes.NewReader(f.Content), done); err != nil {
+		if _, err := copyCounted(io.MultiWriter(sums, w), bytes.NewReader(f.Content), done); err != nil {
 			return err
 		}
 		return f.compare(sums, f.Size)
@@ -103,7 +103,7 @@ func (r *Repository) read(ctx context.Context, partition int32, f *File, w io.Wr
 	name := r.partition(partition) + filesFolder + f.Object
 	var at int64
 	for attempt := 1; ; attempt++ {
-		n, err := r.readFrom(ctx, name, at, io.MultiWriter(w, sums), done)
+		n, err := r.readFrom(ctx, name, at, io.MultiWriter(sums, w), done)
 		at += n
 		if err == nil {
 			return f.compare(sums, at)
