@@ -10,7 +10,7 @@ import (
 
 // TestRun measures a few rows, which must all have their events.
 func TestRun(t *testing.T) {
-	o := options{
+	o := options{workerShare: 1,
 		rows: 2000, updates: 5000, partitions: 8, interval: 100 * time.Millisecond, workerCores: "0", brokerCores: "0",
 		zipf: true, profile: filepath.Join(t.TempDir(), "cpu"), dir: t.TempDir(),
 	}
