@@ -288,7 +288,7 @@ func (w *rig) start(name string, files vfs.FS, change ...func(*Worker)) *running
 	w.t.Helper()
 	worker, err := NewWorker(WorkerConfig{
 		ClientOpts: w.opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, DeadLetterReplication: 1,
-		StateDirectory: stateDirectory, MemoryBytes: 16 << 20, Emitter: &encoder{}, CommitInterval: 5 * time.Millisecond, MaxEventsPerTxn: 100,
+		StateDirectory: stateDirectory, MemoryBytes: 16 << 20, Emitter: &encoder{}, CleanTopics: w.cleanTopics, CommitInterval: 5 * time.Millisecond, MaxEventsPerTxn: 100,
 		Log: w.log(name),
 	})
 	if err != nil {
@@ -334,6 +334,10 @@ func nameInstance(files vfs.FS, id string) error {
 		return nil
 	}
 	return errors.Join(files.MkdirAll(stateDirectory, 0o755), writeInstance(files, stateDirectory, id))
+}
+
+func (w *rig) cleanTopics(context.Context) ([]string, error) {
+	return []string{"not-there", cleanName}, nil
 }
 
 // startEnding runs a worker that comes to an end.

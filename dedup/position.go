@@ -40,7 +40,9 @@ type resumption struct {
 	// epochs are those from the state's on.
 	epochs epochs
 	log    bounds
-	// withoutState allows to begin at the start of a log whose first records have expired.
+	// written is a clean topic with events, if there is neither state nor a position of any partition.
+	written string
+	// withoutState allows to begin at the start of a log whose first records have expired, or of which there are events.
 	withoutState bool
 }
 
@@ -51,8 +53,8 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 	refuse := func(format string, args ...any) (state.Position, committed, error) {
 		return state.Position{}, committed{}, &PositionError{Topic: r.topic.Name, Partition: r.partition, Reason: fmt.Sprintf(format, args...)}
 	}
-	const startOver = "to start over, stop all workers, remove their state directories and delete the group: " +
-		"folding then starts at the first record of the raw topic, and events are written again"
+	const startOver = "to start over, stop all workers, remove their state directories and delete the group, and start them with --without-state: " +
+		"folding then begins at the first record of the raw topic, and events are written again"
 	switch {
 	case !r.hasGroup && r.hasState:
 		return refuse("the state in %s is at %v and the group has no committed position: its offsets were deleted or have expired, or this is another group; "+
@@ -60,6 +62,10 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 	case !r.hasGroup && r.log.start > 0 && !r.withoutState:
 		return refuse("there is no state in %s, the group has no committed position, and the log begins at %d only: what was before is not known, so rows would be reported as not "+
 			"complete, and events may have been written by another group; restore a checkpoint, or give --without-state to begin here all the same", r.directory, r.log.start)
+	case !r.hasGroup && r.written != "" && !r.withoutState:
+		return refuse("there is no state in %s, the group has no committed position, and the topic %s has events: the group's offsets were deleted or have expired, or another group "+
+			"writes to these topics; recover the offsets with cassdelta recover-offsets, the state is then built again; or use another group or topic-prefix; "+
+			"or give --without-state to begin at the first record of the raw topic, and write the events again", r.directory, r.written)
 	case !r.hasGroup:
 		start := committed{Position: state.Position{Offset: r.log.start}, epoch: -1, topic: r.topic.ID, epochs: r.epochs.text()}
 		return start.Position, start, nil

@@ -69,6 +69,7 @@ func TestPlan(t *testing.T) {
 		group    committed
 		log      bounds
 		without  bool
+		written  string
 		from, to state.Position
 		refused  string
 	}{
@@ -87,6 +88,8 @@ func TestPlan(t *testing.T) {
 		{name: "the group lost its position", hasState: true, state: at(3, 0), log: bounds{0, 10}, refused: "no committed position"},
 		{name: "the state is ahead", hasState: true, state: at(5, 0), hasGroup: true, group: group(4, 9), log: bounds{0, 10}, refused: "ahead of the group's position 4+9"},
 		{name: "the state is ahead within a record", hasState: true, state: at(4, 10), hasGroup: true, group: group(4, 9), log: bounds{0, 10}, refused: "ahead of the group's position 4+9"},
+		{name: "there are events", written: "clean", log: bounds{0, 10}, refused: "the topic clean has events"},
+		{name: "there are events, and that is told", written: "clean", without: true, log: bounds{0, 10}, from: at(0, 0), to: at(0, 0)},
 		{name: "the state is behind the log", hasState: true, state: at(2, 0), hasGroup: true, group: group(5, 0), log: bounds{3, 10}, refused: "cannot be folded again"},
 		{name: "the state is lost and the log has expired", hasGroup: true, group: group(5, 0), log: bounds{3, 10}, refused: "cannot be built again"},
 		{name: "the state is lost and all that was folded has expired", hasGroup: true, group: group(5, 0), log: bounds{5, 10}, refused: "cannot be built again"},
@@ -97,7 +100,7 @@ func TestPlan(t *testing.T) {
 		{name: "another fold made the events", hasGroup: true, group: of(group(5, 1), func(c *committed) { c.epochs = another }), log: bounds{0, 10}, refused: "run the program that has that version"},
 		{name: "another fold is next", hasState: true, state: at(5, 0), hasGroup: true, group: of(group(5, 0), func(c *committed) { c.epochs = another }), log: bounds{0, 10}, refused: "run the program that has that version"},
 	} {
-		r := resumption{topic: topic, partition: 3, directory: "state/raw/3", state: test.state, hasState: test.hasState, group: test.group, hasGroup: test.hasGroup, log: test.log, withoutState: test.without}
+		r := resumption{topic: topic, partition: 3, directory: "state/raw/3", state: test.state, hasState: test.hasState, group: test.group, hasGroup: test.hasGroup, log: test.log, withoutState: test.without, written: test.written}
 		if r.epochs = r.group.knownEpochs(); len(r.epochs) == 0 {
 			r.epochs = epochs{firstEpoch}
 		}

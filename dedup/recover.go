@@ -140,31 +140,7 @@ func (r *recovery) read(ctx context.Context, topic string) error {
 		return err
 	}
 	r.cfg.Log.Info("reading what was written", zap.String("topic", topic))
-	cl, err := kgo.NewClient(append(slices.Clone(r.cfg.ClientOpts), kgo.ConsumeTopics(topic), kgo.KeepControlRecords(),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
-	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
-	}
-	defer cl.Close()
-	for len(left) > 0 {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("read topic %s: %w", topic, err)
-		}
-		var wrong error
-		fetches.EachRecord(func(rec *kgo.Record) {
-			if rec.Offset+1 >= left[rec.Partition] {
-				delete(left, rec.Partition)
-			}
-			if err := r.take(rec); err != nil && wrong == nil {
-				wrong = fmt.Errorf("topic %s, partition %d, offset %d: %w", topic, rec.Partition, rec.Offset, err)
-			}
-		})
-		if wrong != nil {
-			return wrong
-		}
-	}
-	return nil
+	return readCommitted(ctx, r.cfg.ClientOpts, topic, left, r.take)
 }
 
 // ends waits until no transaction is open in a topic, and returns the ends of the partitions that have records.

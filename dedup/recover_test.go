@@ -21,6 +21,44 @@ func (w *rig) recovery(files vfs.FS) RecoverConfig {
 	return c
 }
 
+// TestOffsetsAndDiskLost: events that are there are not written again unless that is told.
+func TestOffsetsAndDiskLost(t *testing.T) {
+	w := newRig(t)
+	w.write(0, 5)
+	if err := w.start("a", vfs.NewCrashableMem()).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.adm.DeleteGroup(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	w.write(0, 2)
+	disk := vfs.NewCrashableMem()
+	if err := w.start("b", disk).wait(); err == nil || !strings.Contains(err.Error(), "the topic "+cleanName+" has events") {
+		t.Fatalf("error %v, expected that it refuses to begin at the start", err)
+	}
+	if _, err := RecoverOffsets(w.ctx, w.recovery(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.start("b", disk).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
+}
+
+// Events of transactions that were aborted are none: the first worker of a group may die within its first transaction.
+func TestFirstTransactionAborted(t *testing.T) {
+	w := newRig(t)
+	w.write(0, 50)
+	e := &ending{stage: beforeEnd, after: 1, crash: true, disk: func() *vfs.MemFS { return vfs.NewCrashableMem() }}
+	if err := w.startEnding("a", vfs.NewCrashableMem(), e).wait(); !isCrash(err) {
+		t.Fatal(err)
+	}
+	if err := w.start("b", vfs.NewCrashableMem()).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
+}
+
 // TestRecoverOffsets deletes the group of a worker that died within a record of many transactions, and recovers its positions: with the
 // state at hand, and without.
 func TestRecoverOffsets(t *testing.T) {

@@ -77,6 +77,11 @@ func (s *session) resume(ctx context.Context, t *task, dir string) error {
 	if r.epochs, err = t.epochsOf(&r); err != nil {
 		return &stopError{err}
 	}
+	if !r.hasGroup && !r.hasState && !r.withoutState {
+		if r.written, err = w.written(ctx); err != nil {
+			return err
+		}
+	}
 	from, to, err := r.plan()
 	if err != nil {
 		return &stopError{err}

@@ -58,7 +58,11 @@ type WorkerConfig struct {
 	Tables map[string]TableOptions
 	// Checkpoints are copies of the state elsewhere.
 	Checkpoints CheckpointConfig
-	// WithoutState allows a group without a position to begin where the raw topic begins now, when its first records have expired: rows
+	// CleanTopics lists the topics that events are written to. If one has events and the group no position, its positions are lost, and the
+	// worker does not begin at the start. Nil: that is not looked for.
+	CleanTopics func(context.Context) ([]string, error)
+	// WithoutState allows a group without a position to begin where the raw topic begins now, when there are events of it, which are then
+	// written again, or its first records have expired: rows
 	// whose past was in them are not complete.
 	WithoutState bool
 	// Sessions is how many transactions may be under way at once, each for its share of the partitions. 0 is 1.

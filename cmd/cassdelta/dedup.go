@@ -36,7 +36,7 @@ type dedupCmd struct {
 	TombstoneRetention time.Duration                       `default:"720h" placeholder:"DURATION" help:"What is deleted is remembered for so long, to hold off what comes late, or for gc_grace_seconds of the table if that is longer. Default: ${default}."`
 	Checkpoint         checkpointFlags                     `embed:"" prefix:"checkpoint-"`
 	Standby            bool                                `help:"Keep local copies of the newest checkpoints of all raw partitions that other workers fold, to take one over without fetching its state. Needs checkpoint-store, and disk space for the state of all partitions."`
-	WithoutState       bool                                `help:"Let a new group begin where the raw topic begins now, though its first records have expired: rows whose past was in them are reported as not complete."`
+	WithoutState       bool                                `help:"Let a group without offsets begin where the raw topic begins now, though there are events of it, which are then written again, or though its first records have expired: rows whose past was in them are reported as not complete."`
 	Tables             config.PerTable[dedup.TableOptions] `placeholder:"TABLES" help:"Which events of single tables are emitted, as YAML: {KEYSPACE.TABLE: {emit: changes}, ...}. With emit: changes those are left out that change neither a value nor whether the row exists, with expiry: false those that the end of a TTL makes."`
 	Registry           registryFlags                       `embed:"" prefix:"registry-"`
 	Metrics            obs.MetricsConfig                   `embed:"" prefix:"metrics-"`
@@ -109,6 +109,7 @@ func (c *dedupCmd) Run(ctx context.Context, log *zap.Logger) error {
 		Tables:                c.Tables.ByName,
 		MemoryBytes:           int64(c.Memory),
 		Checkpoints:           checkpoints,
+		CleanTopics:           func(ctx context.Context) ([]string, error) { return cleanTopics(ctx, client, c.TopicPrefix) },
 		WithoutState:          c.WithoutState,
 		CommitInterval:        c.CommitInterval,
 		TickInterval:          tickInterval,

@@ -30,7 +30,12 @@ func (c *recoverOffsetsCmd) Run(ctx context.Context, log *zap.Logger, stdout io.
 	if err != nil {
 		return err
 	}
-	clean, err := c.cleanTopics(ctx)
+	client, err := kgo.NewClient(c.Kafka.Opts()...)
+	if err != nil {
+		return fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	clean, err := cleanTopics(ctx, client, c.TopicPrefix)
 	if err != nil {
 		return err
 	}
@@ -48,19 +53,14 @@ func (c *recoverOffsetsCmd) Run(ctx context.Context, log *zap.Logger, stdout io.
 	return nil
 }
 
-// cleanTopics lists the topics that the workers have written events to.
-func (c *recoverOffsetsCmd) cleanTopics(ctx context.Context) (clean []string, err error) {
-	client, err := kgo.NewClient(c.Kafka.Opts()...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka client: %w", err)
-	}
-	defer client.Close()
+// cleanTopics lists the topics that workers with this prefix write events to.
+func cleanTopics(ctx context.Context, client *kgo.Client, prefix string) (clean []string, err error) {
 	topics, err := kadm.NewClient(client).ListTopics(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the topics: %w", err)
 	}
 	for _, name := range topics.Names() {
-		if table, ok := strings.CutPrefix(name, c.TopicPrefix+"."); ok && strings.Count(table, ".") == 1 {
+		if table, ok := strings.CutPrefix(name, prefix+"."); ok && strings.Count(table, ".") == 1 {
 			clean = append(clean, name)
 		}
 	}
