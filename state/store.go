@@ -47,6 +47,7 @@ type Store struct {
 	overlay *overlay      // of the open transaction
 	batch   *pebble.Batch // of a commit, used again
 	counts  counts
+	missing missing
 
 	dirty     bool            // something was committed since the last flush began
 	flushed   time.Time       // when the last flush began

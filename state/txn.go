@@ -32,6 +32,7 @@ type Txn struct {
 
 	iter     *pebble.Iterator // made by the first scan, used again by the next
 	scanning int              // scans under way
+	probe    *pebble.Iterator // made by the first key that is probably not there
 }
 
 // Begin begins a transaction. There is one at a time: if the one before has not ended, or if the store is not usable,
@@ -85,26 +86,97 @@ func (t *Txn) load(hash uint64, key []byte) (int, error) {
 		return index, nil
 	}
 	t.s.counts.gets++
-	value, closer, err := t.from.Get(key)
-	absent := errors.Is(err, pebble.ErrNotFound)
-	if err != nil && !absent {
+	var index int
+	var absent bool
+	var err error
+	if t.s.missing.probably() {
+		index, absent, err = t.look(hash, key)
+	} else {
+		index, absent, err = t.read(hash, key)
+	}
+	if err != nil && !errors.Is(err, ErrTooLarge) {
 		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
 	}
+	t.s.missing.note(absent)
+	return index, err
+}
+
+// read reads a key that is probably there, level by level until it is found. Pebble does not ask the Bloom filters of the last level
+// then, so that a key that is not there costs a block of a table.
+func (t *Txn) read(hash uint64, key []byte) (index int, absent bool, err error) {
+	value, closer, err := t.from.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		index, err = t.found(hash, key, nil)
+		return index, true, err
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	if value == nil {
+		value = []byte{}
+	}
+	index, err = t.found(hash, key, value)
+	if closeErr := closer.Close(); err == nil {
+		err = closeErr
+	}
+	return index, false, err
+}
+
+// look reads a key that is probably not there: it asks the Bloom filters of all levels first, and then reads each level that may have it.
+func (t *Txn) look(hash uint64, key []byte) (index int, absent bool, err error) {
+	if t.probe == nil {
+		t.probe, err = t.from.NewIter(&pebble.IterOptions{UseL6Filters: true})
+		if err != nil {
+			return 0, false, err
+		}
+	}
+	if !t.probe.SeekPrefixGE(key) {
+		if err := t.probe.Error(); err != nil {
+			return 0, false, err
+		}
+		index, err = t.found(hash, key, nil)
+		return index, true, err
+	}
+	value, err := t.probe.ValueAndErr()
+	if err != nil {
+		return 0, false, err
+	}
+	if value == nil {
+		value = []byte{}
+	}
+	index, err = t.found(hash, key, value)
+	return index, false, err
+}
+
+// found puts what the store has of a key into the overlay; value is nil if it has nothing.
+func (t *Txn) found(hash uint64, key, value []byte) (int, error) {
 	if !t.o.fits(key, value) {
 		t.err = fmt.Errorf("%w: %s", ErrTooLarge, t.s.dir)
 		return 0, t.err
 	}
 	index := t.o.add(hash, key)
-	e := &t.o.entries[index]
-	if absent {
+	if e := &t.o.entries[index]; value == nil {
 		e.absentBelow = true
-		return index, nil
-	}
-	t.o.setValue(e, value)
-	if err := closer.Close(); err != nil {
-		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
+	} else {
+		t.o.setValue(e, value)
 	}
 	return index, nil
+}
+
+// missing counts, of what was read of late, what was not there against what was.
+type missing int
+
+const mostMissing = 64
+
+// probably reports whether the next key that is read is probably not there.
+func (m missing) probably() bool { return m > mostMissing/2 }
+
+func (m *missing) note(absent bool) {
+	if absent {
+		*m = min(*m+1, mostMissing)
+	} else {
+		*m = max(*m-1, 0)
+	}
 }
 
 // loadCached reads a key from the row cache into the overlay, if that knows it.
@@ -287,6 +359,10 @@ func (t *Txn) Discard() {
 		return
 	}
 	t.closeIter()
+	if t.probe != nil {
+		t.probe.Close() // an error of it was returned by the read that met it
+		t.probe = nil
+	}
 	t.o.reset()
 	t.o, t.err = nil, errEnded
 	t.s.txn = nil

@@ -59,6 +59,7 @@ func TestTxnReadsAsAMap(t *testing.T) {
 	s := openTest(t, Options{MemTableBytes: 256 << 10})
 	committed := map[string]string{}
 	for n := range 300 {
+		s.missing = missing(r.IntN(mostMissing + 1))
 		tx := s.Begin()
 		model := maps.Clone(committed)
 		for range r.IntN(60) {
