@@ -1,11 +1,15 @@
 package dedup
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"os"
 	"path"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
 
 	"cassdelta/state"
 )
@@ -16,6 +20,8 @@ const (
 	mostHeap = 320 << 20
 	// ownBytes are for the program itself, its stacks, and what Pebble needs to read and write tables, if that is more than 1/16.
 	ownBytes = 88 << 20
+	// divideEvery is how often it is looked whether the state has outgrown the row cache.
+	divideEvery = 5 * time.Second
 	// rowFactor is about how much larger a row is in the row cache than on disk.
 	rowFactor = 1.6
 )
@@ -64,7 +70,10 @@ func (w *Worker) caches() (close func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	blocks := state.NewCache(m.blocks, m.memTables)
+	most := max(m.blocks, divide(w.cfg.MemoryBytes, math.MaxInt64).blocks)
+	blocks := state.NewCache(most, m.memTables)
+	blocks.Share(most - m.blocks)
+	w.shared = m
 	w.stores.Cache, w.stores.Rows = blocks, rows
 	w.stores.MemTableBytes = state.MemTableBytes(int(m.memTables), int(w.topic.Partitions))
 	w.metrics.stores.share(rows, blocks)
@@ -73,6 +82,31 @@ func (w *Worker) caches() (close func(), err error) {
 		blocks.Close()
 		rows.Close()
 	}, nil
+}
+
+// divideAgain divides the memory again once the rows have outgrown the row cache: what it has is then worth more as blocks. It does not go
+// back while the worker runs.
+func (w *Worker) divideAgain(ctx context.Context) {
+	small := divide(w.cfg.MemoryBytes, math.MaxInt64)
+	tick := time.NewTicker(divideEvery)
+	defer tick.Stop()
+	for w.shared.rows > small.rows {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !w.stores.Rows.Full() {
+			continue
+		}
+		if err := w.stores.Rows.Resize(small.rows); err != nil {
+			w.cfg.Log.Warn("the row cache cannot be made smaller", zap.Error(err))
+			return
+		}
+		w.stores.Cache.Share(0)
+		w.shared = small
+		w.cfg.Log.Info("the state is larger than the row cache: most of the cache is for blocks of tables from now on", zap.Int64("bytes of the row cache", small.rows), zap.Int64("bytes for blocks", small.blocks))
+	}
 }
 
 // storedBytes is the size of the files in the directories in dir. What goes away meanwhile does not count.

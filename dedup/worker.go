@@ -105,6 +105,7 @@ type Worker struct {
 	id      string // the group's name and the id of the state directory; begins transactional ids and the names of group members
 	admin   *kgo.Client
 	stores  state.Options
+	shared  memory // how it is divided among the caches
 	leases  leases
 	replays *semaphore.Weighted // those under way: as many as there are processors
 	newFold func(partition int32) folder
@@ -300,6 +301,10 @@ func (w *Worker) runSessions(ctx context.Context) error {
 			return nil
 		})
 	}
+	group.Go(func() error {
+		w.divideAgain(sessionCtx)
+		return nil
+	})
 	var names []string
 	for n := range w.cfg.Sessions {
 		s := newSession(w, w.id+"-"+strconv.Itoa(n))

@@ -19,6 +19,7 @@ type Cache struct {
 	mu        sync.Mutex
 	memTables int64            // the budget, in bytes
 	taken     map[*Store]int64 // of it
+	others    int64            // the room of blocks that something else has
 	giveBack  func()           // what is held
 }
 
@@ -53,9 +54,17 @@ func (c *Cache) take(s *Store, bytes int64) {
 	c.hold()
 }
 
-// hold holds what is left of the budget of memtables.
+// Share leaves so many bytes of the room for blocks to something else.
+func (c *Cache) Share(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.others = bytes
+	c.hold()
+}
+
+// hold holds what is left of the budget of memtables, and what something else has.
 func (c *Cache) hold() {
-	left := c.memTables
+	left := c.memTables + c.others
 	for _, bytes := range c.taken {
 		left -= bytes
 	}

@@ -33,6 +33,8 @@ type RowCache struct {
 	shift  uint // the number of the shard are the bits of a hash above it
 	shards []cacheShard
 	memory []byte
+	// most is more than the length of any value in it.
+	most atomic.Int64
 
 	mu     sync.RWMutex
 	owners map[uint32]*owner // of stores that are open, by the numbers of their tables
@@ -115,24 +117,50 @@ func NewRowCache(size int64) (*RowCache, error) {
 		n /= 2
 	}
 	c := &RowCache{seed: maphash.MakeSeed(), shift: uint(64 - bits.TrailingZeros(uint(n))), shards: make([]cacheShard, n), owners: map[uint32]*owner{}}
+	return c, c.Resize(size)
+}
+
+// Resize empties the cache and gives it another size. It may be called while stores use it: what they had put is gone for all of them,
+// and they know it.
+func (c *RowCache) Resize(size int64) error {
+	n := len(c.shards)
 	lines := max(1, int(size)/n/indexShare/bucketBytes)
 	ring := max(0, int(size)/n-lines*bucketBytes) / unit * unit
-	var err error
-	if c.memory, err = allocate(n * (lines*bucketBytes + ring)); err != nil {
-		return nil, err
+	memory, err := allocate(n * (lines*bucketBytes + ring))
+	if err != nil {
+		return err
 	}
-	rest := c.memory
+	rest := memory
 	cut := func(size int) []byte {
 		part := rest[:size:size]
 		rest = rest[size:]
 		return part
 	}
+	// With the mutexes of all shards nobody puts anything meanwhile, so that each owner that has something in the cache is told. Who puts
+	// something holds one of them, and then c.mu.
+	for i := range c.shards {
+		c.shards[i].mu.Lock()
+	}
+	c.mu.RLock()
+	for _, o := range c.owners {
+		o.lost.Store(true)
+	}
+	c.mu.RUnlock()
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.buckets, s.ring = bucketsOf(cut(lines*bucketBytes)), cut(ring)
 		s.spilled = make([]uint64, (lines+63)/64)
+		s.head, s.tail, s.used, s.dead, s.entries = 0, 0, 0, 0, 0
 	}
-	return c, nil
+	c.most.Store(int64(min(ring/largestShare, maxUnits*unit)))
+	memory, c.memory = c.memory, memory
+	for i := range c.shards {
+		c.shards[i].mu.Unlock()
+	}
+	if memory != nil {
+		release(memory)
+	}
+	return nil
 }
 
 // Close gives the memory back.
@@ -160,11 +188,12 @@ func (c *RowCache) lose(number uint32) {
 }
 
 // largest is more than the length of any value in it.
-func (c *RowCache) largest() int { return min(len(c.shards[0].ring)/largestShare, maxUnits*unit) }
+func (c *RowCache) largest() int { return int(c.most.Load()) }
 
-// place finds the shard of a hash, the number of the bucket in it, and the tag.
-func (c *RowCache) place(hash uint64) (s *cacheShard, bucket uint32, tag uint64) {
+// lock locks the shard of a hash, and finds the number of the bucket in it, and the tag.
+func (c *RowCache) lock(hash uint64) (s *cacheShard, bucket uint32, tag uint64) {
 	s = &c.shards[hash>>c.shift]
+	s.mu.Lock()
 	// The bits below those of the shard.
 	at, _ := bits.Mul64(hash<<(64-c.shift), uint64(len(s.buckets)))
 	return s, uint32(at), hash << 1 & slotTag
@@ -172,8 +201,7 @@ func (c *RowCache) place(hash uint64) (s *cacheShard, bucket uint32, tag uint64)
 
 // get appends the value of key to dst. It reports whether the cache knows the key, and whether the store has it.
 func (c *RowCache) get(hash uint64, number uint32, key, dst []byte) (value []byte, known, present bool) {
-	s, bucket, tag := c.place(hash)
-	s.mu.Lock()
+	s, bucket, tag := c.lock(hash)
 	defer s.mu.Unlock()
 	slot := s.find(bucket, tag, number, key)
 	if slot == nil {
@@ -188,8 +216,7 @@ func (c *RowCache) get(hash uint64, number uint32, key, dst []byte) (value []byt
 
 // put makes value that of key; nil if the store does not have it.
 func (c *RowCache) put(hash uint64, number uint32, key, value []byte) {
-	s, bucket, tag := c.place(hash)
-	s.mu.Lock()
+	s, bucket, tag := c.lock(hash)
 	defer s.mu.Unlock()
 	n := (entryHeader + len(key) + len(value) + unit - 1) / unit
 	if slot := s.find(bucket, tag, number, key); slot != nil {
@@ -389,8 +416,8 @@ func (s *cacheShard) advance(c *RowCache, mayMove bool) (moved bool) {
 	return true
 }
 
-// full reports whether entries had to go, of most shards.
-func (c *RowCache) full() bool {
+// Full reports whether entries have to go for others, of most shards.
+func (c *RowCache) Full() bool {
 	n := 0
 	for i := range c.shards {
 		s := &c.shards[i]

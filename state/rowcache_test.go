@@ -145,8 +145,8 @@ func TestRowCacheDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A store with a cache reads as one without: through commits and discards, removed ranges, while it is warmed, and when it is
-// opened anew after others had the directory.
+// A store with a cache reads as one without: through commits and discards, removed ranges, while it is warmed, when the cache gets another
+// size, and when it is opened anew after others had the directory.
 func TestStoreWithRowCache(t *testing.T) {
 	r := newRand(t)
 	for _, size := range []int64{0, 3000, 30_000, 4 << 20} {
@@ -176,8 +176,13 @@ func checkStoreWithRowCache(t *testing.T, r *rand.Rand, size int64) {
 			if _, err := s.Warm(r.IntN(100)); err != nil {
 				t.Fatal(err)
 			}
-			if size > 1<<20 && with.Rows != nil && r.IntN(30) == 0 {
+			if size > 1<<20 && with.Rows != nil && !s.owner.lost.Load() && r.IntN(30) == 0 {
 				warmAll(t, s)
+			}
+			if r.IntN(40) == 0 {
+				if err := opts.Rows.Resize(size * int64(1+r.IntN(4)) / 4); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		if err := s.Close(); err != nil {
@@ -188,6 +193,7 @@ func checkStoreWithRowCache(t *testing.T, r *rand.Rand, size int64) {
 }
 
 func runWithRowCache(t *testing.T, r *rand.Rand, s *Store, model map[string]string, key func() []byte, position *int64) {
+	s.missing = missing(r.IntN(mostMissing + 1))
 	tx := s.Begin()
 	now := maps.Clone(model)
 	for range r.IntN(60) {
@@ -228,6 +234,52 @@ func runWithRowCache(t *testing.T, r *rand.Rand, s *Store, model map[string]stri
 	}
 	clear(model)
 	maps.Copy(model, now)
+}
+
+// A cache gets another size while a store uses it, which has all its rows in it: nothing that is there is taken for absent.
+func TestResizeMeanwhile(t *testing.T) {
+	rows := newRows(t, 4<<20)
+	resized := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() {
+		var err error
+		for n := int64(0); err == nil; n++ {
+			select {
+			case <-stop:
+				resized <- nil
+				return
+			default:
+				err = rows.Resize(1<<20 + n%3<<20)
+			}
+		}
+		resized <- err
+	}()
+	r := newRand(t)
+	fs := vfs.NewMem()
+	model := map[string]string{}
+	key := func() []byte {
+		return fmt.Appendf(appendSpace(nil, uint16(testIdentity.Partition), SpaceRows), "table %10d%8d%03d", r.IntN(2), 0, r.IntN(300))
+	}
+	position := int64(0)
+	for range 100 {
+		s, err := Open("dir", testIdentity, Options{FS: fs, Rows: rows, MemTableBytes: 256 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if _, err := s.Warm(1000); err != nil {
+				t.Fatal(err)
+			}
+			runWithRowCache(t, r, s, model, key, &position)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if err := <-resized; err != nil {
+		t.Fatal(err)
+	}
 }
 
 // warmAll warms to the end, and expects that what is read then comes from the cache.

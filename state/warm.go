@@ -29,7 +29,7 @@ func (s *Store) Warm(rows int) (done bool, err error) {
 	if s.txn != nil {
 		return false, fmt.Errorf("%w: %s", ErrBusy, s.dir)
 	}
-	if s.opts.Rows.full() {
+	if s.opts.Rows.Full() {
 		s.warm = nil
 		return true, nil
 	}
