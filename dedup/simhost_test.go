@@ -36,8 +36,9 @@ type simRun struct {
 	stop   context.CancelFunc
 	over   chan struct{} // closed when Run has returned, or the process has ended itself
 	once   sync.Once
-	err    error // once over is closed
-	faults int   // of the disk when it started
+	err    error      // once over is closed
+	faults int        // of the disk when it started
+	swaps  *rand.Rand // of how long copies for standby wait
 
 	mu       sync.Mutex
 	at       stage // of what is armed
@@ -78,6 +79,7 @@ func (h *simHost) start() {
 	var checkpoints CheckpointConfig
 	if s.store != nil {
 		checkpoints = s.store.config(r, rand.New(rand.NewPCG(s.r.Uint64(), 3)))
+		r.swaps = rand.New(rand.NewPCG(s.r.Uint64(), 4))
 	}
 	worker, err := NewWorker(WorkerConfig{
 		ClientOpts: opts, RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, DeadLetterReplication: 1,
@@ -98,6 +100,12 @@ func (h *simHost) start() {
 	}
 	worker.stores.Fatal = func(message string) {
 		s.note("%s: fatal: %s", h.name, message)
+		r.mu.Lock()
+		killed := r.killed
+		r.mu.Unlock()
+		if !killed && r.disk.faults() == r.faults {
+			s.fail("%s ended itself: %s", h.name, message)
+		}
 		s.abandoned.Store(true)
 		r.kill(100)
 		r.finish(nil)
@@ -188,13 +196,16 @@ func (r *simRun) passes(at stage) error {
 		r.mu.Unlock()
 		return fmt.Errorf("%w: it is dead", errCrash)
 	}
+	act, wait := simAct(0), time.Duration(0)
 	switch at {
 	case afterRestore:
 		s.restores.Add(1)
 	case beforeSwap:
 		s.standbys.Add(1)
+		if r.swaps.IntN(3) == 0 {
+			wait = time.Duration(r.swaps.Int64N(int64(time.Minute)))
+		}
 	}
-	act := simAct(0)
 	if r.act != 0 && r.at == at {
 		if r.left--; r.left <= 0 {
 			act, r.act = r.act, 0
@@ -203,6 +214,13 @@ func (r *simRun) passes(at stage) error {
 	pause, unsynced := r.pause, r.unsynced
 	r.mu.Unlock()
 	s.invariant(r.worker, at)
+	if wait > 0 {
+		// The partition may be this worker's own by then.
+		select {
+		case <-time.After(wait):
+		case <-s.healed:
+		}
+	}
 	if act != 0 {
 		s.count(at, act)
 	}

@@ -18,6 +18,8 @@ type simInput struct {
 	r          *rand.Rand
 	world      *world
 	partitions int32
+	// wide is that partitions of many rows are too large for the manifest of a checkpoint.
+	wide bool
 
 	sent    []map[schema.Hash]bool // by raw partition
 	pending []*rawtopic.Record     // copies that come later
@@ -120,7 +122,14 @@ func (in *simInput) giant() {
 			rows--
 			row := newRow(intValue(rows))
 			row.Liveness.Timestamp = at
-			rowBuilder{table, &row}.cell("v", at, intValue(rows))
+			cells := rowBuilder{table, &row}.cell("v", at, intValue(rows))
+			if in.wide {
+				text := make([]byte, 300)
+				for i := range text {
+					text[i] = byte('0' + in.r.IntN(64)) // it cannot be compressed much
+				}
+				cells.cell("w", at, text)
+			}
 			d.Rows = append(d.Rows, row)
 		}
 		slices.Reverse(d.Rows)

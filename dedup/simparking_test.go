@@ -90,8 +90,11 @@ var refusing = []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.MessageTooLarge
 // park lets causes come and go, and asks for releases at any time.
 func (s *simulation) park() {
 	p := s.parking
-	for range s.r.IntN(3) {
-		table := p.tables[s.r.IntN(len(p.tables))]
+	for range 1 + s.r.IntN(3) {
+		table := p.tables[0] // that most is written to
+		if s.r.IntN(2) == 0 {
+			table = p.tables[s.r.IntN(len(p.tables))]
+		}
 		err := refusing[s.r.IntN(len(refusing))]
 		switch s.r.IntN(4) {
 		case 0:
@@ -105,7 +108,7 @@ func (s *simulation) park() {
 			p.set(table, nil)
 		}
 	}
-	if s.r.IntN(3) == 0 {
+	if s.r.IntN(2) == 0 {
 		s.release()
 	}
 }

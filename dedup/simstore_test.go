@@ -25,7 +25,7 @@ type simObjects struct {
 	interval, flushes time.Duration
 	retain            int
 	slow              time.Duration // the longest that an answer takes, but for few
-	faults            int           // of so many requests one fails; 0: none
+	faults            int           // of so many requests one fails, and of those that alter something twice as many; 0: none
 	damage            bool          // some answers are not what was put
 	standby           bool          // workers keep copies of the checkpoints of what others fold
 	deletes           bool          // raw records that checkpoints are past are deleted
@@ -39,7 +39,7 @@ func newSimObjects(r *rand.Rand) (*simObjects, error) {
 		flushes:  []time.Duration{50 * time.Millisecond, 500 * time.Millisecond, 0}[r.IntN(3)],
 		retain:   1 + r.IntN(2),
 		slow:     []time.Duration{0, 50 * time.Millisecond, 2 * time.Second}[r.IntN(3)],
-		faults:   []int{0, 40, 8}[r.IntN(3)],
+		faults:   []int{0, 20, 5}[r.IntN(3)],
 		standby:  r.IntN(2) == 0,
 		deletes:  r.IntN(3) > 0,
 	}
@@ -77,8 +77,8 @@ const (
 
 func (s *simStore) String() string { return "objects" }
 
-// draw draws what becomes of a request, and how long it takes.
-func (s *simStore) draw(fates ...simFate) (fate simFate, takes time.Duration, part float64) {
+// draw draws what becomes of a request, and how long it takes. Of so many one fails, or none if that is 0.
+func (s *simStore) draw(of int, fates ...simFate) (fate simFate, takes time.Duration, part float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	part = s.rnd.Float64()
@@ -88,7 +88,7 @@ func (s *simStore) draw(fates ...simFate) (fate simFate, takes time.Duration, pa
 			takes /= 16
 		}
 	}
-	if isClosed(s.run.host.sim.healed) || s.of.faults == 0 || s.rnd.IntN(s.of.faults) > 0 {
+	if isClosed(s.run.host.sim.healed) || of == 0 || s.rnd.IntN(of) > 0 {
 		return simServed, takes, part
 	}
 	if s.rnd.IntN(4) == 0 {
@@ -98,8 +98,8 @@ func (s *simStore) draw(fates ...simFate) (fate simFate, takes time.Duration, pa
 }
 
 // request waits until a request is at the store. Alive says that its sender is, which may end before; then it may be lost on the way.
-func (s *simStore) request(ctx context.Context, takes time.Duration) (arrives, alive bool) {
-	s.run.host.sim.note("%s: request to the store", s.run.host.name)
+func (s *simStore) request(ctx context.Context, takes time.Duration, what, name string) (arrives, alive bool) {
+	s.run.host.sim.note("%s: %s %s", s.run.host.name, what, name)
 	if s.run.link.wait(ctx.Done()) {
 		select {
 		case <-time.After(takes):
@@ -118,27 +118,23 @@ func (s *simStore) request(ctx context.Context, takes time.Duration) (arrives, a
 }
 
 func (s *simStore) Put(ctx context.Context, name string, content io.ReaderAt, size int64) error {
-	return s.alter(ctx, func(ctx context.Context) error {
+	return s.alter(ctx, "put", name, func(ctx context.Context) error {
 		err := s.Store.Put(ctx, name, content, size)
 		if err == nil && strings.Contains(name, "/checkpoints/") {
 			s.run.host.sim.checkpoints.Add(1)
-			s.run.host.sim.note("%s: checkpoint %s", s.run.host.name, name)
 		}
 		return err
 	})
 }
 
 func (s *simStore) Delete(ctx context.Context, name string) error {
-	return s.alter(ctx, func(ctx context.Context) error {
-		s.run.host.sim.note("%s: deletes %s", s.run.host.name, name)
-		return s.Store.Delete(ctx, name)
-	})
+	return s.alter(ctx, "delete", name, func(ctx context.Context) error { return s.Store.Delete(ctx, name) })
 }
 
 // alter carries out a request that alters something.
-func (s *simStore) alter(ctx context.Context, do func(context.Context) error) error {
-	fate, takes, _ := s.draw(simRefused, simUnheard)
-	arrives, alive := s.request(ctx, takes)
+func (s *simStore) alter(ctx context.Context, what, name string, do func(context.Context) error) error {
+	fate, takes, _ := s.draw((s.of.faults+1)/2, simRefused, simUnheard)
+	arrives, alive := s.request(ctx, takes, what, name)
 	if !arrives || alive && fate == simRefused {
 		return s.failed(ctx)
 	}
@@ -157,8 +153,8 @@ func (s *simStore) failed(ctx context.Context) error {
 }
 
 func (s *simStore) List(ctx context.Context, prefix string, fn func(objects.Info) error) error {
-	fate, takes, _ := s.draw(simRefused, simBrokenOff)
-	if arrives, alive := s.request(ctx, takes); !arrives || !alive || fate == simRefused {
+	fate, takes, _ := s.draw(s.of.faults, simRefused, simBrokenOff)
+	if arrives, alive := s.request(ctx, takes, "list", prefix); !arrives || !alive || fate == simRefused {
 		return s.failed(ctx)
 	}
 	if fate == simServed {
@@ -178,8 +174,8 @@ func (s *simStore) Get(ctx context.Context, name string, offset int64) (io.ReadC
 	if s.of.damage {
 		fates = append(fates, simDamaged)
 	}
-	fate, takes, part := s.draw(fates...)
-	if arrives, alive := s.request(ctx, takes); !arrives || !alive || fate == simRefused {
+	fate, takes, part := s.draw(s.of.faults, fates...)
+	if arrives, alive := s.request(ctx, takes, "get", name); !arrives || !alive || fate == simRefused {
 		return nil, s.failed(ctx)
 	}
 	body, err := s.Store.Get(ctx, name, offset)

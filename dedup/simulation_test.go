@@ -175,6 +175,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 		}
 	}
 	s.input = newSimInput(t, r, s.partitions)
+	s.input.wide = s.store != nil
 	if r.IntN(4) == 0 {
 		s.parking = newSimParking(s.input.world)
 	}
@@ -266,7 +267,7 @@ func (s *simulation) all() *simResult {
 func (s *simulation) work(result *simResult) {
 	s.write(s.input.first())
 	rounds := 3 + s.r.IntN(8)
-	if s.store != nil {
+	if s.store != nil || s.parking != nil {
 		rounds += 3
 	}
 	for range rounds {

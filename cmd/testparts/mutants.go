@@ -224,6 +224,9 @@ func apply(text string, mutants []*mutant) (string, error) {
 
 var failedTest = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^panic: (.*)`)
 
+// begunTest is what a test says when it begins, or goes on.
+var begunTest = regexp.MustCompile(`(?m)^=== (?:RUN|CONT|NAME) +(\S+)`)
+
 // test runs the tests with a mutant, and returns the first that failed.
 func (c *mutantsCmd) test(ctx context.Context, program, mutant string) (failed string, out []byte, err error) {
 	return runMutant(ctx, program, c.Package, c.Tests, mutant)
@@ -231,7 +234,7 @@ func (c *mutantsCmd) test(ctx context.Context, program, mutant string) (failed s
 
 // runMutant runs tests of a package with a mutant, and returns the first that failed.
 func runMutant(ctx context.Context, program, dir, tests, mutant string) (failed string, out []byte, err error) {
-	cmd := exec.CommandContext(ctx, program, "-test.run", tests, "-test.failfast", "-test.timeout", "5m", "-test.short")
+	cmd := exec.CommandContext(ctx, program, "-test.run", tests, "-test.v", "-test.failfast", "-test.timeout", "5m", "-test.short")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "MUTANT="+mutant)
 	out, err = cmd.CombinedOutput()
@@ -247,6 +250,9 @@ func runMutant(ctx context.Context, program, dir, tests, mutant string) (failed 
 	for _, m := range failedTest.FindAllSubmatch(out, -1) {
 		names = append(names, string(bytes.TrimSpace(append(m[1], m[2]...))))
 	}
+	if begun := begunTest.FindAllSubmatch(out, -1); len(names) == 0 && len(begun) > 0 {
+		return string(begun[len(begun)-1][1]) + " ended the process", out, nil
+	}
 	if len(names) == 0 {
 		return "", out, fmt.Errorf("the tests ended without a word: %w\n%s", exit, out)
 	}
@@ -258,7 +264,8 @@ func runMutant(ctx context.Context, program, dir, tests, mutant string) (failed 
 const (
 	protocolList  = "dedup/testdata/protocol.txt"
 	protocolTests = "^Test(PositionsThatDoNotFit|PositionsOfAnotherGenerationAreNotCommitted|PositionInOpenTransaction|CommitThatLooksAborted|" +
-		"Zombie|PartitionThatCameBackIsOpenedAnew|Crashes|AbandonedTransaction|OneDeadLetterOfARecord|EpochWithinARecord|Epochs|SetBack|Cuts|Properties)$"
+		"Zombie|PartitionThatCameBackIsOpenedAnew|Crashes|AbandonedTransaction|OneDeadLetterOfARecord|EpochWithinARecord|Epochs|SetBack|Cuts|Properties|" +
+		"Standby.*|DiskLost|CrashesWithCheckpoints|StoreDown|Rescale|Park.*|Release.*)$"
 )
 
 // runProtocol simulates with each of the mutants until a seed fails, and runs the tests if none does.
