@@ -539,3 +539,58 @@ func TestSetBackKeepsWhatIsParked(t *testing.T) {
 		t.Errorf("without a position: error %v", err)
 	}
 }
+
+// countedEncoder is a pairEncoder that can refuse ks.counted too.
+type countedEncoder struct {
+	*pairEncoder
+	refuses atomic.Bool
+}
+
+func (e *countedEncoder) Encode(ctx context.Context, ev *Event, dst *kgo.Record, buf []byte) ([]byte, error) {
+	if ev.Table.Name != otherTable.Name && e.refuses.Load() {
+		return buf, &TableError{Table: tableName(ev.Table), Err: errors.New("the user may not write its topic")}
+	}
+	return e.pairEncoder.Encode(ctx, ev, dst, buf)
+}
+
+// What was released of a table that is parked again is not released again, when the parked topic is read from the place of another.
+func TestParkedAgainBehindAnother(t *testing.T) {
+	t.Parallel() // it mostly waits
+	w := newPairRig(t)
+	e := &countedEncoder{pairEncoder: &w.encoder}
+	r := w.run("a", vfs.NewCrashableMem(), func(worker *Worker) { worker.cfg.Emitter = e })
+	parkedAre := func(tables ...string) {
+		t.Helper()
+		w.until(w.ctx, fmt.Sprintf("parked are %v", tables), func() bool {
+			group, err := w.positions()
+			if err != nil {
+				return false
+			}
+			found := group[0].parkedTables()
+			return len(found) == len(tables) && !slices.ContainsFunc(tables, func(table string) bool { _, ok := found[table]; return !ok })
+		})
+	}
+	w.put(0, 1, 1)
+	w.settle()
+	w.encoder.breakWith(errNoRight)
+	w.put(0, 3)
+	parkedAre("ks.other")
+	for range 2 {
+		e.refuses.Store(true)
+		w.put(0, 4, 3)
+		parkedAre("ks.counted", "ks.other")
+		w.until(w.ctx, "all is folded", func() bool { return len(w.unfolded()) == 0 })
+		e.refuses.Store(false)
+		w.requestRelease()
+		parkedAre("ks.other")
+	}
+	w.encoder.broken.Store(nil)
+	w.requestRelease()
+	parkedAre()
+	w.settle()
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
+	w.other()
+}
