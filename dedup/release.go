@@ -22,11 +22,21 @@ import (
 //
 // Parked tables are tried when their partition is opened, and when someone asks for it (RequestRelease). One whose cause is still
 // there stays parked.
+//
+// A release takes a part of a transaction, over all partitions of the session, and a commit interval: folding goes on beside it. What
+// is read of the parked topic and not written yet is bounded over all partitions too: they read it in turns.
 
 const (
-	// releaseBytes and releaseRecords bound what one transaction releases.
+	// releaseBytes and releaseRecords bound what is read of a partition in one turn. The last fetch may be more.
 	releaseBytes   = 4 << 20
 	releaseRecords = 10_000
+	// releaseTurns is how many partitions of a session have a turn at once: what one read is written while the other reads.
+	releaseTurns = 2
+	// turnTimeout is how long a partition that can read nothing keeps its turn. An open transaction may hold it up, or a broker.
+	turnTimeout = 5 * time.Second
+	// foldShare is the part of the events and bytes of a transaction that is left for folding: one in so many. It is less than half, so that
+	// what goes on being parked meanwhile is caught up with.
+	foldShare = 4
 	// askEvery is the time between two looks whether someone asks for a release, while tables are parked.
 	askEvery = 2 * time.Second
 	// releaseTimeout bounds the writing of what one transaction releases.
@@ -37,15 +47,24 @@ const (
 type release struct {
 	cancel context.CancelFunc
 	chunks chan *parkedChunk
-	chunk  *parkedChunk // that was taken and is not written yet
+	// written ends the turn that a chunk was read in.
+	written chan struct{}
+	chunk   *parkedChunk // that was taken and is not written yet
+	// at is how far the chunk is written, as of the transaction under way, and before as of the last.
+	at, before releasePlace
 	// tables are those that are tried. One whose cause is still there is taken out.
 	tables map[string]bool
 	// failed are those that the transaction under way takes out.
 	failed map[string]error
-	// lettered is the offset of the raw record that the last dead letter of the chunk is of.
-	lettered int64
 
 	decoder parkedDecoder
+}
+
+// releasePlace is a place in what is released.
+type releasePlace struct {
+	next int // of the records of the chunk
+	// lettered is the offset of the raw record that the last dead letter is of, -1 if there is none.
+	lettered int64
 }
 
 // parkedChunk is a piece of a partition of the parked topic.
@@ -65,7 +84,10 @@ func (s *session) startRelease(ctx context.Context, t *task) {
 	// What was refused may be taken by now.
 	s.refusals.reset()
 	ctx, cancel := context.WithCancel(ctx)
-	r := &release{cancel: cancel, chunks: make(chan *parkedChunk, 1), tables: map[string]bool{}, failed: map[string]error{}}
+	r := &release{
+		cancel: cancel, chunks: make(chan *parkedChunk, 1), written: make(chan struct{}, 1), tables: map[string]bool{}, failed: map[string]error{},
+		at: releasePlace{lettered: -1}, before: releasePlace{lettered: -1},
+	}
 	for table := range t.parked {
 		r.tables[table] = true
 	}
@@ -73,7 +95,7 @@ func (s *session) startRelease(ctx context.Context, t *task) {
 	from := slices.Min(slices.Collect(maps.Values(t.parked)))
 	s.beside.Go(func() {
 		defer cancel()
-		s.readParked(ctx, t.partition, from, r.chunks)
+		s.readParked(ctx, t.partition, from, r)
 	})
 }
 
@@ -85,49 +107,67 @@ func (t *task) stopRelease() {
 	}
 }
 
-// readParked reads a partition of the parked topic until ctx ends or reading fails.
-func (s *session) readParked(ctx context.Context, partition int32, from int64, chunks chan<- *parkedChunk) {
-	send := func(c *parkedChunk) bool {
-		select {
-		case chunks <- c:
-			s.wake(false)
-			return true
-		case <-ctx.Done():
-			return false
+// readParked reads a partition of the parked topic, a chunk in each turn, until ctx ends or reading fails.
+func (s *session) readParked(ctx context.Context, partition int32, from int64, r *release) {
+	for next := from; ; {
+		// Who waits longest is next.
+		if s.turns.Acquire(ctx, 1) != nil {
+			return
 		}
+		chunk := s.readChunk(ctx, partition, next)
+		over := s.handOver(ctx, chunk, r)
+		s.turns.Release(1)
+		if over || chunk.err != nil {
+			return
+		}
+		next = chunk.next
 	}
+}
+
+// handOver gives a chunk to the session and waits until it is written. It is over if ctx ends.
+func (s *session) handOver(ctx context.Context, c *parkedChunk, r *release) (over bool) {
+	select {
+	case r.chunks <- c:
+		s.wake(false)
+	case <-ctx.Done():
+		return true
+	}
+	select {
+	case <-r.written:
+		return false
+	case <-ctx.Done():
+		return true
+	}
+}
+
+// readChunk reads one chunk. Its client ends with it, so that no client keeps what it fetched while others have their turn.
+func (s *session) readChunk(ctx context.Context, partition int32, from int64) *parkedChunk {
+	chunk := &parkedChunk{next: from}
 	cl, err := kgo.NewClient(fetchOptions(s.w.cfg.ClientOpts, kgo.KeepControlRecords(), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
 		s.w.parkedTopic: {partition: kgo.NewOffset().At(from)},
 	}))...)
 	if err != nil {
-		send(&parkedChunk{err: fmt.Errorf("kafka client: %w", err)})
-		return
+		chunk.err = fmt.Errorf("kafka client: %w", err)
+		return chunk
 	}
 	defer cl.Close()
-	adm := kadm.NewClient(cl)
-	for next := from; ; {
-		end, err := partitionEnd(ctx, adm, s.w.parkedTopic, partition)
-		chunk := &parkedChunk{next: next, err: err}
-		for bytes := 0; chunk.err == nil && chunk.next < end && bytes < releaseBytes && len(chunk.records) < releaseRecords; {
-			fetches := cl.PollRecords(ctx, releaseRecords-len(chunk.records))
-			if ctx.Err() != nil {
-				return
+	end, err := partitionEnd(ctx, kadm.NewClient(cl), s.w.parkedTopic, partition)
+	chunk.err = err
+	turn, cancel := context.WithTimeout(ctx, turnTimeout)
+	defer cancel()
+	for bytes := 0; chunk.err == nil && turn.Err() == nil && chunk.next < end && bytes < releaseBytes && len(chunk.records) < releaseRecords; {
+		fetches := cl.PollRecords(turn, releaseRecords-len(chunk.records))
+		chunk.err = fetchError(fetches)
+		fetches.EachRecord(func(r *kgo.Record) {
+			// The marks of ended transactions tell how far the reading has come.
+			chunk.next = r.Offset + 1
+			if !r.Attrs.IsControl() && string(recordHeader(r, HeaderGroup)) == s.w.cfg.Group {
+				chunk.records = append(chunk.records, r)
+				bytes += len(r.Value)
 			}
-			chunk.err = fetchError(fetches)
-			fetches.EachRecord(func(r *kgo.Record) {
-				// The marks of ended transactions tell how far the reading has come.
-				chunk.next = r.Offset + 1
-				if !r.Attrs.IsControl() && string(recordHeader(r, HeaderGroup)) == s.w.cfg.Group {
-					chunk.records = append(chunk.records, r)
-					bytes += len(r.Value)
-				}
-			})
-		}
-		next = chunk.next
-		if !send(chunk) || chunk.err != nil {
-			return
-		}
+		})
 	}
+	return chunk
 }
 
 // partitionEnd is the offset behind the last record of a partition, open transactions included.
@@ -172,11 +212,19 @@ func (s *session) takeChunks(ctx context.Context) {
 				continue
 			}
 			if len(c.records) > 0 || c.last {
-				t.release.chunk = c
+				t.release.take(c)
+			} else {
+				t.release.written <- struct{}{}
 			}
 		default:
 		}
 	}
+}
+
+// take begins a chunk.
+func (r *release) take(c *parkedChunk) {
+	r.chunk = c
+	r.at.next, r.before.next = 0, 0
 }
 
 // releasing reports whether parked events wait to be written.
@@ -189,32 +237,53 @@ func (s *session) releasing() bool {
 	return false
 }
 
-// releaseParked writes what was read of the parked topic. It is the first that a transaction does, so that what it folds comes
-// behind.
+// releaseParked writes what was read of the parked topic, as far as there is room in the transaction. It is the first that a transaction
+// does, so that what it folds comes behind.
 func (s *session) releaseParked(ctx context.Context) error {
+	var active []*task
+	for _, t := range s.tasks {
+		if t.release != nil && t.release.chunk != nil {
+			active = append(active, t)
+		}
+	}
+	if len(active) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	for _, t := range s.tasks {
-		if t.release == nil || t.release.chunk == nil {
-			continue
-		}
+	deadline := time.Now().Add(s.w.cfg.CommitInterval)
+	events, bytes := int64(s.w.cfg.MaxEventsPerTxn), maxTxnBytes
+	events, bytes = events-events/foldShare, bytes-bytes/foldShare
+	for i, t := range active {
+		// What one does not need the next have.
+		left := len(active) - i
+		share := allowance{events: max(1, events/int64(left)), bytes: max(1, bytes/left), deadline: deadline}
 		t.refusing = s.refusals.final
 		err := t.begin(ctx, s.produce)
+		spent, produced := t.spent, t.produced
 		if err == nil {
-			err = t.releaseChunk()
+			err = t.releaseChunk(share)
 		}
 		if err != nil {
 			return err
 		}
+		events -= t.spent - spent
+		bytes -= t.produced - produced
 	}
 	return nil
 }
 
-// releaseChunk writes the events of a chunk whose tables are tried.
-func (t *task) releaseChunk() error {
+// releaseChunk writes the events of a chunk whose tables are tried, until the allowance is spent; some progress it makes in any case. What is
+// left is for the next transactions.
+func (t *task) releaseChunk(a allowance) error {
 	r := t.release
-	r.lettered = -1
-	for _, rec := range r.chunk.records {
+	eventsEnd, bytesEnd := t.spent+a.events, t.produced+a.bytes
+	begun := t.spent
+	for ; r.at.next < len(r.chunk.records); r.at.next++ {
+		if t.spent > begun && (t.spent >= eventsEnd || t.produced >= bytesEnd || !time.Now().Before(a.deadline)) {
+			break
+		}
+		rec := r.chunk.records[r.at.next]
 		table := string(rec.Key)
 		at, isParked := t.parked[table]
 		if !isParked || !r.tables[table] || r.failed[table] != nil || rec.Offset < at {
@@ -229,13 +298,18 @@ func (t *task) releaseChunk() error {
 			t.parked[table] = rec.Offset
 		}
 	}
+	whole := r.at.next == len(r.chunk.records)
+	next := r.chunk.next
+	if !whole {
+		next = r.chunk.records[r.at.next].Offset
+	}
 	for table := range r.tables {
 		switch {
 		case r.failed[table] != nil:
-		case r.chunk.last:
+		case whole && r.chunk.last:
 			delete(t.parked, table)
 		default:
-			t.parked[table] = max(t.parked[table], r.chunk.next)
+			t.parked[table] = max(t.parked[table], next)
 		}
 	}
 	t.moved = true
@@ -251,10 +325,10 @@ func (t *task) releaseOne(table string, rec *kgo.Record) error {
 	t.spent++
 	switch err := t.write(&e); {
 	case isNever(err):
-		if t.release.lettered == e.RawOffset {
+		if t.release.at.lettered == e.RawOffset {
 			return nil
 		}
-		t.release.lettered = e.RawOffset
+		t.release.at.lettered = e.RawOffset
 		raw := &kgo.Record{Topic: t.w.topic.Name, Partition: e.RawPartition, Offset: e.RawOffset, Value: t.w.rawValue(t.ctx, e.RawPartition, e.RawOffset)}
 		if err := t.letter(raw, deadEvent, fmt.Errorf("event %d of the record: %w", e.Index, err)); err != nil {
 			return err
@@ -293,27 +367,36 @@ func (w *Worker) rawValue(ctx context.Context, partition int32, offset int64) []
 	return nil
 }
 
-// chunkWritten is called once the transaction that wrote a chunk is committed.
+// chunkWritten is called once a transaction is committed that wrote a chunk, or a part of it.
 func (t *task) chunkWritten() {
 	r := t.release
 	if r == nil || r.chunk == nil {
 		return
 	}
-	last := r.chunk.last
-	r.chunk = nil
+	r.before = r.at
 	for table, err := range r.failed {
 		delete(r.tables, table)
 		t.log.Warn("a table stays parked; remove the cause, then run: cassdelta group release", zap.String("table", table), zap.Error(err))
 	}
 	clear(r.failed)
-	if last {
+	if len(r.tables) == 0 {
+		t.stopRelease()
+		return
+	}
+	if r.at.next < len(r.chunk.records) {
+		// What the transaction parked is behind the chunk.
+		r.chunk.last = false
+		return
+	}
+	if r.chunk.last {
 		for table := range r.tables {
 			t.log.Info("a table is no longer parked", zap.String("table", table))
 		}
-	}
-	if last || len(r.tables) == 0 {
 		t.stopRelease()
+		return
 	}
+	r.chunk = nil
+	r.written <- struct{}{}
 }
 
 // releaseGroup is the consumer group whose committed positions in the parked topic are requests to try its tables again. The

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 )
 
 // session is one member of the group with one transactional producer. It folds the partitions that the group gives it, all in
@@ -41,7 +42,8 @@ type session struct {
 	produceErr atomic.Pointer[error] // why a record of the transaction was not written
 	assigned   assignment            // that the tasks are of
 	refusals   refusals
-	asked      time.Time // when requests to release parked tables were last looked for
+	asked      time.Time           // when requests to release parked tables were last looked for
+	turns      *semaphore.Weighted // of partitions that read the parked topic
 
 	// Of a transaction, while its records are written.
 	writing     sync.Mutex
@@ -60,7 +62,7 @@ type session struct {
 func newSession(w *Worker, name string) *session {
 	s := &session{
 		w: w, name: name, log: w.cfg.Log.With(zap.String("session", name)),
-		refusedNow: map[string]error{}, firstParked: firstParked{},
+		refusedNow: map[string]error{}, firstParked: firstParked{}, turns: semaphore.NewWeighted(releaseTurns),
 	}
 	s.refusals.reset()
 	s.produced = s.onProduced

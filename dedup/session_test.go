@@ -14,7 +14,7 @@ import (
 // startSession gives a session that is driven by hand, with all partitions open.
 func (w *rig) startSession() *session { return w.startSessionOn(vfs.NewCrashableMem()) }
 
-func (w *rig) startSessionOn(disk vfs.FS) *session {
+func (w *rig) startSessionOn(disk vfs.FS, change ...func(*Worker)) *session {
 	t := w.t
 	t.Helper()
 	worker, err := NewWorker(WorkerConfig{
@@ -26,6 +26,9 @@ func (w *rig) startSessionOn(disk vfs.FS) *session {
 	}
 	worker.stores.FS = disk
 	worker.newFold = func(p int32) folder { return newCounter(p) }
+	for _, c := range change {
+		c(worker)
+	}
 	if worker.topic, err = FindRawTopic(w.ctx, w.opts, rawName, worker.cfg.Log); err != nil {
 		t.Fatal(err)
 	}

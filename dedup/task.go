@@ -454,6 +454,7 @@ func (t *task) rewind() {
 	t.parked = t.committed.parkedTables()
 	if t.release != nil {
 		clear(t.release.failed)
+		t.release.at = t.release.before
 	}
 	t.ended()
 }
