@@ -37,7 +37,7 @@ func newCheckpointMetrics() checkpointMetrics {
 		time:   gauge("checkpoint_time_seconds", "When the newest checkpoint of a raw partition was made by this worker, or seen to be up to date, in seconds since 1970."),
 		bytes:  gauge("checkpoint_bytes", "Size of the newest checkpoint of a raw partition, with the files that it shares."),
 		offset: gauge("checkpoint_offset", "Offset of the position of the newest checkpoint of a raw partition."),
-		usable: gauge("usable_checkpoints", "Checkpoints of a raw partition whose position the raw topic still has. At 0 the state is lost if the worker's disk is."),
+		usable: gauge("usable_checkpoints", "Checkpoints of a raw partition whose position the raw topic still has, and the group has come to. At 0 the state is lost if the worker's disk is."),
 		margin: gauge("checkpoint_margin_records", "Raw records that may still be removed from the start of a raw partition before its newest checkpoint is of no use."),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -298,9 +299,15 @@ func TestSetBack(t *testing.T) {
 		return err == nil && len(w.unfolded()) == 0 && group[0].restored <= group[0].Offset+1
 	})
 	w.write(0, 1)
+	var at state.Position
 	w.until(working, "the group is where it never was", func() bool {
 		group, err := w.positions()
+		at = group[0].Position
 		return err == nil && len(w.unfolded()) == 0 && group[0].restored == 0
+	})
+	w.until(working, "what is beyond the group counts for nothing", func() bool {
+		all := []state.Position{{Offset: 1}, at, {Offset: at.Offset, Done: at.Done + 1}, {Offset: at.Offset + 1}}
+		return slices.Equal(r.checkpoints.notBeyond(0, slices.Clone(all)), all[:2])
 	})
 	if err := r.end(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -85,7 +86,7 @@ func (c *checkpoints) compareLog(ctx context.Context, told map[int32]bool) error
 		if err != nil {
 			return err
 		}
-		if len(positions) == 0 {
+		if positions = c.notBeyond(partition, positions); len(positions) == 0 {
 			continue // the first is not made yet
 		}
 		start := all[partition].start
@@ -113,4 +114,16 @@ func (c *checkpoints) compareLog(ctx context.Context, told map[int32]bool) error
 		told[partition] = usable == 0
 	}
 	return nil
+}
+
+// notBeyond leaves out the positions that the group is not at yet: of checkpoints made before it was set back.
+func (c *checkpoints) notBeyond(partition int32, positions []state.Position) []state.Position {
+	c.mu.Lock()
+	p := c.open[partition]
+	c.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	at, _ := p.store.Position()
+	return slices.DeleteFunc(positions, func(p state.Position) bool { return p.Compare(at) > 0 })
 }

@@ -105,13 +105,16 @@ func (c Checkpoint) Find(ctx context.Context, partition int32) (*checkpoint.Entr
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range all {
-		if e.Savepoint == c.Savepoint && (e.Err == nil || e.Savepoint != "") {
-			return e, e.Err
-		}
-	}
 	if c.Savepoint != "" {
+		for _, e := range all {
+			if e.Savepoint == c.Savepoint {
+				return e, e.Err
+			}
+		}
 		return nil, fmt.Errorf("%v has no savepoint %s", c.Repo, c.Savepoint)
+	}
+	if e := checkpoint.Newest(all); e != nil {
+		return e, nil
 	}
 	return nil, fmt.Errorf("%v: %w", c.Repo, checkpoint.ErrNoCheckpoint)
 }

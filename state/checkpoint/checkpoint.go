@@ -8,7 +8,7 @@
 //	GROUP/TOPIC-TOPICID/PARTITION/savepoints/NAME.json
 //
 // A checkpoint is a [Manifest]: the list of the files of a Pebble store, at the position S that is in them. Files are shared by the
-// checkpoints that have them: an upload puts those only that the newest checkpoint before it does not have. The manifest
+// checkpoints that have them: an upload puts those only that the last checkpoint before it does not have. The manifest
 // comes last, so what has a manifest is whole. Nothing is altered; each object is put under a name that is new, if
 // that name is free. A savepoint is a copy of a manifest under a name of its own.
 //
@@ -18,13 +18,16 @@
 //
 // # What is removed
 //
+// A checkpoint is newer than another if its position is greater and it was put no earlier. That is the same but for a group that was set back: what
+// it made before is beyond its position, hence of no use, and does not take the place of what it makes after.
+//
 // A checkpoint is removed when keep newer ones are whole, and one of them is older than the grace period. A file is removed when no
 // manifest has it, and it is older than the grace period. An upload takes less than [MaxUpload], or is given up before its
 // manifest; the grace period is longer. So what an upload refers to stays:
 //
 //   - Files it put itself are younger than the grace period until its manifest is there.
-//   - Files of others it takes from the newest checkpoint only. That is removed once a newer one is older than the grace period, and
-//     that newer one was not there when the upload began.
+//   - Files of others it takes only from the checkpoint that was put last, or, of those put at the same time, that with the greatest position.
+//     That is removed once a newer one is older than the grace period, and that newer one was not there when the upload began.
 //
 // Ages are by the store's clock, taken from objects that it has just been given, so the clocks of workers play no
 // part but for the length of an upload. A worker that was stopped for hours between its last look at the time and

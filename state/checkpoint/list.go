@@ -222,12 +222,10 @@ func (r *Repository) Positions(ctx context.Context, partition int32) (positions 
 	return positions, err
 }
 
-// newest returns the checkpoint with the greatest position that is whole, nil if there is none.
+// newest returns the checkpoint that was put last and is whole, nil if there is none. Of several put at the same time it is the one with the
+// greatest position.
 func (r *Repository) newest(ctx context.Context, c *contents) (*Entry, error) {
-	for _, e := range c.entries {
-		if e.Savepoint != "" {
-			break
-		}
+	for _, e := range lastFirst(c.entries) {
 		if err := r.load(ctx, c, e); err != nil {
 			return nil, err
 		}
@@ -236,6 +234,24 @@ func (r *Repository) newest(ctx context.Context, c *contents) (*Entry, error) {
 		}
 	}
 	return nil, nil
+}
+
+// lastFirst returns the checkpoints among entries, from the one that was put last to the one that was put first.
+func lastFirst(entries []*Entry) []*Entry {
+	all := slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return e.Savepoint != "" })
+	slices.SortStableFunc(all, func(a, b *Entry) int { return b.Modified.Compare(a.Modified) })
+	return all
+}
+
+// Newest returns of what [Repository.List] returned the checkpoint that was put last and is whole, nil if there is none. It need not have the
+// greatest position: a group may have been set back.
+func Newest(entries []*Entry) *Entry {
+	for _, e := range lastFirst(entries) {
+		if e.Err == nil {
+			return e
+		}
+	}
+	return nil
 }
 
 // put puts a manifest. One that is there already with the same bytes was put by an attempt whose answer was lost.
