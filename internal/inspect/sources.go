@@ -178,7 +178,10 @@ func Handler(w *dedup.Worker, everyone bool) http.Handler {
 		q := Query{Table: v.Get("table"), Key: v.Get("key"), Row: v.Get("row"), All: v.Has("all"), Verify: v.Has("verify")}
 		out.Header().Set("Content-Type", "application/jsonl")
 		out.Header().Set("Trailer", errorTrailer)
-		counted := &countingWriter{w: out}
+		// It has a deadline of this answer.
+		out.Header().Set("Connection", "close")
+		counted := &answerWriter{w: out, deadline: http.NewResponseController(out).SetWriteDeadline, timeout: writeTimeout}
+		defer counted.extend()
 		err := Run(r.Context(), worker{w}, q, counted)
 		if err == nil {
 			return
@@ -203,16 +206,33 @@ func fromHere(r *http.Request) bool {
 	return err == nil && from.Addr().Unmap().IsLoopback()
 }
 
-// countingWriter knows whether something was written.
-type countingWriter struct {
-	w io.Writer
-	n int64
+// writeTimeout is how long a write of an answer waits for who reads it. Meanwhile the worker can give up no store that is read, so a stop waits too.
+const writeTimeout = 10 * time.Second
+
+// answerWriter gives up writing to who does not read, and knows whether something was written.
+type answerWriter struct {
+	w        io.Writer
+	deadline func(time.Time) error
+	timeout  time.Duration
+	n        int64
 }
 
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
+func (a *answerWriter) Write(p []byte) (int, error) {
+	if err := a.extend(); err != nil {
+		return 0, err
+	}
+	n, err := a.w.Write(p)
+	a.n += int64(n)
 	return n, err
+}
+
+// extend puts off the deadline. What is written while an answer is worked out for long is still in a buffer, so this is for the end too.
+func (a *answerWriter) extend() error {
+	err := a.deadline(time.Now().Add(a.timeout))
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
 }
 
 // Ask asks running workers, by the addresses at which they serve their metrics. Each knows of the raw partitions that it folds.
@@ -246,6 +266,9 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 		case response.StatusCode == http.StatusOK:
 			found = true
 			_, err = io.Copy(out, response.Body)
+			if errors.Is(err, io.ErrUnexpectedEOF) {
+				err = fmt.Errorf("%s: the answer broke off: the worker ended, or nothing was read of it for %v; write it to a file, and read that", address, writeTimeout)
+			}
 			if broken := response.Trailer.Get(errorTrailer); err == nil && broken != "" {
 				err = fmt.Errorf("%s: %s", address, broken)
 			}

@@ -3,10 +3,12 @@ package inspect
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -57,5 +59,38 @@ func TestAskPureStandby(t *testing.T) {
 		if err := Ask(t.Context(), []string{none.URL}, q, io.Discard); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), none.URL) {
 			t.Errorf("%+v: %v, expected that the only worker has nothing", q, err)
 		}
+	}
+}
+
+// TestWhoDoesNotRead asks for more than the buffers on the way take, and reads nothing of it.
+func TestWhoDoesNotRead(t *testing.T) {
+	ended := make(chan error, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+		w := &answerWriter{w: out, deadline: http.NewResponseController(out).SetWriteDeadline, timeout: 50 * time.Millisecond}
+		line := make([]byte, 1<<20)
+		for {
+			if _, err := w.Write(line); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}))
+	defer server.Close()
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for ever")
 	}
 }
