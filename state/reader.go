@@ -29,6 +29,9 @@ var ErrLocked = errors.New("it is open elsewhere")
 
 var errNoIdentity = errors.New("the store has no identity: it is one of something else, or was only just being made")
 
+// ifDamaged is what to do about a store that cannot be read.
+const ifDamaged = "if files are damaged or missing, move the directory away: the worker then takes a checkpoint, or builds the state again from the raw topic"
+
 // readerMemTable is the memtable of a store that is only read: nothing comes into it.
 const readerMemTable = 256 << 10
 
@@ -39,10 +42,10 @@ func OpenReader(dir string, opts Options) (*Reader, error) {
 	opts.setDefaults()
 	store, err := pebble.Peek(dir, opts.FS)
 	if err != nil {
-		return nil, fmt.Errorf("state: looking at %s: %w", dir, err)
+		return nil, fmt.Errorf("state: looking at %s: %w; %s", dir, err, ifDamaged)
 	}
 	if !store.Exists {
-		return nil, fmt.Errorf("state: %s holds no store; a state directory has one per raw partition, in TOPIC/PARTITION", dir)
+		return nil, fmt.Errorf("state: %s holds no store; a state directory has one per raw partition, in TOPIC/PARTITION; %s", dir, ifDamaged)
 	}
 	lock, err := pebble.LockDirectory(dir, opts.FS)
 	if err != nil {
@@ -54,7 +57,7 @@ func OpenReader(dir string, opts Options) (*Reader, error) {
 	po.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
 	db, err := pebble.Open(dir, po)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("state: opening the store in %s: %w", dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("state: opening the store in %s: %w; %s", dir, err, ifDamaged), lock.Close())
 	}
 	r := &Reader{from: db, name: dir, close: func() error { return errors.Join(db.Close(), lock.Close()) }}
 	if err := r.load(); err != nil {

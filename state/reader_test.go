@@ -246,3 +246,28 @@ func TestDamagedTable(t *testing.T) {
 	_, err = Open(crashDir, testIdentity, Options{FS: fs, Fatal: func(message string) { panic(fatal(message)) }})
 	t.Errorf("a writer: %v", err)
 }
+
+// Who reads a store of which a file is gone is told what to do.
+func TestReadWithoutManifest(t *testing.T) {
+	for _, gone := range []string{"MANIFEST-", "marker.manifest"} {
+		fs := vfs.NewMem()
+		s, err := Open(crashDir, testIdentity, Options{FS: fs})
+		if err == nil {
+			err = s.Close()
+		}
+		names, listErr := fs.List(crashDir)
+		if err = errors.Join(err, listErr); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if strings.HasPrefix(name, gone) {
+				if err := fs.Remove(fs.PathJoin(crashDir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := OpenReader(crashDir, Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "move the directory away") {
+			t.Errorf("without %s: %v", gone, err)
+		}
+	}
+}
