@@ -98,6 +98,15 @@ type usage struct {
 	RawPartition int    `json:"raw_partitions"`
 }
 
+func (u *usage) add(more *usage) {
+	u.Rows += more.Rows
+	u.StaticRows += more.StaticRows
+	u.Ranges += more.Ranges
+	u.Partitions += more.Partitions
+	u.Bytes += more.Bytes
+	u.RawPartition += more.RawPartition
+}
+
 // elsewhere reports whether a raw partition cannot have the key.
 func (a *answer) elsewhere(partition int32) bool { return a.home != nil && *a.home != partition }
 
@@ -206,12 +215,7 @@ func (a *answer) usage(r *state.Reader, i *dedup.Inspector) error {
 			s = &usage{Table: t.FullName()}
 			a.tables[s.Table] = s
 		}
-		s.Rows += u.Rows
-		s.StaticRows += u.StaticRows
-		s.Ranges += u.Ranges
-		s.Partitions += u.Partitions
-		s.Bytes += u.Bytes
-		s.RawPartition++
+		s.add(&usage{Rows: u.Rows, StaticRows: u.StaticRows, Ranges: u.Ranges, Partitions: u.Partitions, Bytes: u.Bytes, RawPartition: 1})
 	}
 	if !a.q.Verify {
 		return nil

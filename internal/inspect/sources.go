@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -248,11 +249,19 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 			v.Set(name, "")
 		}
 	}
+	// Until the first line is there it may read the whole state.
 	client := &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: 10 * time.Minute}}
 	found, nothing := false, ErrNotFound
+	var sum *tableSum
+	if q.Table == "" && !q.Verify {
+		sum = &tableSum{tables: map[string]*usage{}}
+	}
 	for _, address := range workers {
 		if !strings.Contains(address, "://") {
 			address = "http://" + address
+		}
+		if err := speaksHTTP(ctx, client, address, answerTimeout); err != nil {
+			return err
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+Path+"?"+v.Encode(), nil)
 		if err != nil {
@@ -265,7 +274,11 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 		switch text := response.Header.Get(errorHeader); {
 		case response.StatusCode == http.StatusOK:
 			found = true
-			_, err = io.Copy(out, response.Body)
+			if sum != nil {
+				err = sum.add(address, response.Body)
+			} else {
+				_, err = io.Copy(out, response.Body)
+			}
 			if errors.Is(err, io.ErrUnexpectedEOF) {
 				err = fmt.Errorf("%s: the answer broke off: the worker ended, or nothing was read of it for %v; write it to a file, and read that", address, writeTimeout)
 			}
@@ -287,7 +300,60 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 	if !found {
 		return nothing
 	}
+	if sum != nil {
+		return (&answer{out: out, tables: sum.tables}).sizes()
+	}
 	return nil
+}
+
+// answerTimeout is how long it may take until an address has answered to what takes no time.
+const answerTimeout = 10 * time.Second
+
+// speaksHTTP is an error if there is no answer of any kind, so that nobody waits for that of something else as long as a worker may take.
+func speaksHTTP(ctx context.Context, client *http.Client, address string, timeout time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(bounded, http.MethodHead, strings.TrimSuffix(address, "/")+Path, nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", address, err)
+	}
+	response, err := client.Do(request)
+	if err == nil {
+		return response.Body.Close()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var of *url.Error
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	if bounded.Err() != nil {
+		err = fmt.Errorf("no answer within %v", timeout)
+	}
+	return fmt.Errorf("%s: %w; expected the address at which a dedup worker serves its metrics (metrics-listen)", address, err)
+}
+
+// tableSum adds up what workers say of their tables: each has some of the raw partitions.
+type tableSum struct{ tables map[string]*usage }
+
+func (s *tableSum) add(address string, lines io.Reader) error {
+	for d := json.NewDecoder(lines); ; {
+		var u usage
+		switch err := d.Decode(&u); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return err
+		case err != nil || u.Table == "":
+			return fmt.Errorf("%s: expected a line of JSON of each table, found something else (%v): is it a dedup worker of this version?", address, err)
+		}
+		if all := s.tables[u.Table]; all != nil {
+			all.add(&u)
+		} else {
+			s.tables[u.Table] = &u
+		}
+	}
 }
 
 // absentError is ErrNotFound in the words of a worker.

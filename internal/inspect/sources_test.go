@@ -47,13 +47,14 @@ func TestAskPureStandby(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const row = `{"table":"ks.t","rows":1,"static_rows":0,"range_tombstones":0,"partition_deletions":0,"bytes":2,"raw_partitions":3}` + "\n"
 	none := httptest.NewServer(Handler(standby, false))
 	defer none.Close()
-	has := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { io.WriteString(out, "a row\n") }))
+	has := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { io.WriteString(out, row) }))
 	defer has.Close()
 	for _, q := range []Query{{Table: "ks.t", Key: "1"}, {Table: "ks.t", All: true}, {Verify: true}, {}} {
 		var out strings.Builder
-		if err := Ask(t.Context(), []string{none.URL, has.URL}, q, &out); err != nil || out.String() != "a row\n" {
+		if err := Ask(t.Context(), []string{none.URL, has.URL}, q, &out); err != nil || out.String() != row {
 			t.Errorf("%+v: %q, %v", q, out.String(), err)
 		}
 		if err := Ask(t.Context(), []string{none.URL}, q, io.Discard); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), none.URL) {
@@ -92,5 +93,43 @@ func TestWhoDoesNotRead(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("it waits for ever")
+	}
+}
+
+// TestAskWhatIsNoWorker asks something that takes connections and says nothing.
+func TestAskWhatIsNoWorker(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	address := "http://" + l.Addr().String()
+	err = speaksHTTP(t.Context(), http.DefaultClient, address, 10*time.Millisecond)
+	if want := address + ": no answer within 10ms; expected the address at which a dedup worker serves its metrics (metrics-listen)"; err == nil || err.Error() != want {
+		t.Errorf("found %v, expected %s", err, want)
+	}
+	l.Close()
+	if err := Ask(t.Context(), []string{l.Addr().String()}, Query{}, io.Discard); err == nil || !strings.Contains(err.Error(), "expected the address at which a dedup worker") {
+		t.Errorf("of an address that nobody has: %v", err)
+	}
+}
+
+// TestTablesOfSeveralWorkers adds up what each says.
+func TestTablesOfSeveralWorkers(t *testing.T) {
+	var workers []string
+	for _, lines := range []string{
+		`{"table":"ks.b","rows":1,"static_rows":2,"range_tombstones":3,"partition_deletions":4,"bytes":5,"raw_partitions":2}` + "\n" + `{"table":"ks.a","rows":7,"raw_partitions":1}` + "\n",
+		`{"table":"ks.b","rows":10,"static_rows":20,"range_tombstones":30,"partition_deletions":40,"bytes":50,"raw_partitions":1}` + "\n",
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { io.WriteString(out, lines) }))
+		defer s.Close()
+		workers = append(workers, s.URL)
+	}
+	var out strings.Builder
+	err := Ask(t.Context(), workers, Query{}, &out)
+	want := `{"table":"ks.a","rows":7,"static_rows":0,"range_tombstones":0,"partition_deletions":0,"bytes":0,"raw_partitions":1}` + "\n" +
+		`{"table":"ks.b","rows":11,"static_rows":22,"range_tombstones":33,"partition_deletions":44,"bytes":55,"raw_partitions":3}` + "\n"
+	if err != nil || out.String() != want {
+		t.Errorf("found\n%s\nexpected\n%s\nerror %v", out.String(), want, err)
 	}
 }
