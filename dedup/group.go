@@ -3,12 +3,14 @@ package dedup
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"cassdelta/internal/rawtopic"
@@ -21,6 +23,9 @@ func LookUpRawTopic(ctx context.Context, cl *kgo.Client, opts []kgo.Opt, name st
 		return RawTopic{}, err
 	}
 	topic, err := describeRawTopic(ctx, cl, opts, name)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return RawTopic{}, fmt.Errorf("there is no raw topic %s; name the raw-topic that the agents have", name)
+	}
 	if err != nil {
 		return RawTopic{}, fmt.Errorf("raw topic %s: %w; name the raw-topic that the agents have", name, err)
 	}
@@ -47,6 +52,10 @@ func DescribeGroup(ctx context.Context, cl *kgo.Client, group string, topic RawT
 	}
 	numbers := slices.Sorted(maps.Keys(bounds))
 	positions, err := fetchCommitted(ctx, cl, group, topic, numbers...)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("the brokers know no consumer group %s: expected one with positions in the raw topic %s; name the group that the workers have; "+
+			"if it is this one, none of them has committed a position yet, or its positions have expired, and cassdelta recover-offsets finds them", group, topic.Name)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,8 @@ func (c *stateEmitCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Write
 // source is where the state is, and how many partitions the raw topic has.
 func (c *stateEmitCmd) source(ctx context.Context) (inspect.Source, int32, error) {
 	if (c.StateDirectory != "") == (c.Checkpoint.Store != "") {
-		return nil, 0, errors.New("expected one of --state-directory and --checkpoint-store")
+		return nil, 0, errors.New("expected one of --state-directory, of the only worker, which does not run, and --checkpoint-store; of workers that run give the --checkpoint-store: " +
+			"the state does not stay as it is in them while the rows are written")
 	}
 	if c.StateDirectory == "" {
 		repo, err := c.required(ctx)

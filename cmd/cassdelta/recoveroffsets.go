@@ -26,15 +26,15 @@ type recoverOffsetsCmd struct {
 
 // Run recovers the positions and prints them.
 func (c *recoverOffsetsCmd) Run(ctx context.Context, log *zap.Logger, stdout io.Writer) error {
-	topic, err := dedup.FindRawTopic(ctx, c.Kafka.Opts(), c.RawTopic, log)
-	if err != nil {
-		return err
-	}
 	client, err := kgo.NewClient(c.Kafka.Opts()...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
+	topic, err := dedup.LookUpRawTopic(ctx, client, c.Kafka.Opts(), c.RawTopic)
+	if err != nil {
+		return err
+	}
 	clean, err := cleanTopics(ctx, client, c.TopicPrefix)
 	if err != nil {
 		return err

@@ -46,6 +46,18 @@ func TestRefusals(t *testing.T) {
 				"or correct cdc-raw-directory to the cdc_raw_directory that is set there",
 		},
 		{
+			"recover-offsets, no such topic", "recover-offsets --kafka-brokers " + kafka + " --raw-topic mistyped", exitFailed,
+			"cassdelta recover-offsets: there is no raw topic ARG; name the raw-topic that the agents have",
+		},
+		{
+			"group show, no such topic", "group show --kafka-brokers " + kafka + " --raw-topic mistyped", exitFailed,
+			"cassdelta group show: there is no raw topic ARG; name the raw-topic that the agents have",
+		},
+		{
+			"state, no checkpoints", "state tables --checkpoint-store " + t.TempDir(), exitFailed,
+			"cassdelta state tables: ARG has no checkpoints: expected those of group cassdelta-dedup; check --checkpoint-store, which is to be that of the workers",
+		},
+		{
 			"dev, no cdc_raw", "dev --until-end " + missing, exitFailed,
 			"cassdelta dev: the directory ARG cannot be read (no such file or directory): give the cdc_raw_directory that is set in a node's cassandra.yaml; " +
 				"the node makes it when it starts with cdc_enabled: true",

@@ -66,6 +66,9 @@ func choose(store objects.Store, scopes []checkpoint.Scope, group, topic string)
 			found = append(found, s)
 		}
 	}
+	if len(scopes) == 0 {
+		return nil, fmt.Errorf("%v has no checkpoints: expected those of group %s; check --checkpoint-store, which is to be that of the workers", store, group)
+	}
 	if len(found) != 1 {
 		return nil, fmt.Errorf("%v: expected the checkpoints of group %s for one raw topic, found %d; give --group and --raw-topic, as NAME or NAME-ID; there are those of%s",
 			store, group, len(found), names)
