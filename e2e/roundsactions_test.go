@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -309,12 +310,19 @@ func (r *rounds) lostDisks() (string, error) {
 	return fmt.Sprintf("all of %d", len(all)), nil
 }
 
-// restored counts the states that were restored from checkpoints so far.
+// replayed is the log line of a state that is not empty and behind the group. On a disk that was lost it can only be of a checkpoint.
+var replayed = regexp.MustCompile(`"msg":"bringing the state to the group's position",.*"state":"[1-9]`)
+
+// restored counts the states that were restored from checkpoints so far. With standby they are there before a partition is opened, and
+// those that are of a checkpoint are counted when they are brought to the group's position.
 func (r *rounds) restored() (n int, err error) {
 	for _, w := range r.workers {
 		log, err := os.ReadFile(w.log)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return 0, err
+		}
+		if *roundsStandby {
+			n += len(replayed.FindAll(log, -1))
 		}
 		n += strings.Count(string(log), "the state is restored")
 	}
