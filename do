@@ -152,7 +152,7 @@ case "${1:-help}" in
     fetched=$(mktemp)
     fetch_parts >"$fetched" 2>&1 &
     trap 'kill $! 2>/dev/null || true; rm -f "$fetched"' EXIT
-    lint; unit; simulation; fuzz 2000x
+    lint; unit; simulation; fuzz 1000x
     say "fetching the real servers"
     wait $! || { cat "$fetched" >&2; exit 1; }
     cat "$fetched"
