@@ -27,7 +27,7 @@ type simDisk struct {
 }
 
 func (d *simDisk) fs() vfs.FS {
-	return errorfs.Wrap(d.mem, errorfs.InjectorFunc(func(op errorfs.Op) error { return d.operation(op) }))
+	return errorfs.Wrap(cloneableFS{d.mem}, errorfs.InjectorFunc(func(op errorfs.Op) error { return d.operation(op) }))
 }
 
 func (d *simDisk) operation(op errorfs.Op) error {
@@ -84,6 +84,8 @@ func (d *simDisk) after(unsynced int) *simDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.released = true
+	cloning.Lock()
+	defer cloning.Unlock()
 	return &simDisk{mem: d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: d.rnd}), rnd: d.rnd}
 }
 
