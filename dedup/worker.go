@@ -109,7 +109,7 @@ type Worker struct {
 	leases  leases
 	replays *semaphore.Weighted // those under way: as many as there are processors
 	newFold func(partition int32) folder
-	// restoreGap is restoreGap but for tests.
+	// restoreGap is how many records behind the state on the disk may be before a nearer checkpoint is looked for.
 	restoreGap int64
 	// settings are those of the epoch that the worker begins if the last has others.
 	settings Settings
