@@ -38,8 +38,8 @@ func (c *ttlCounter) Encode(_ context.Context, e *Event, dst *kgo.Record, buf []
 func (c *ttlCounter) MaxBatchBytes(string) int32 { return 1 << 20 }
 
 // TestManyTTLs lets many rows with a TTL live at once in one partition's state on disk, expire in steps, and leave after the
-// retention, in transactions as a worker makes them and with the memory that it has unless told otherwise. With 5,000,000
-// rows the peak of the whole process is below 512 MiB:
+// retention, in transactions as a worker makes them and with `memory: 512MiB`. With 5,000,000 rows the peak of the whole process
+// is below that:
 //
 //	go test ./dedup -run TestManyTTLs -v -ttl-rows 5000000
 func TestManyTTLs(t *testing.T) {
@@ -49,11 +49,11 @@ func TestManyTTLs(t *testing.T) {
 		ttl       = 86_400
 		spread    = 3600 // seconds over which the rows are written
 		steps     = 24
-		peak      = 512 << 20
+		memory    = 512 << 20
 	)
 	rows := *ttlRows / perRecord * perRecord
 	counter := &ttlCounter{t: t}
-	d := foldOnDisk(t, counter, 0)
+	d := foldOnDisk(t, counter, memory)
 	fold := d.fold
 
 	table := mustTable(t, "sessions", "k int partition_key", "c int clustering", "v text regular")
@@ -112,7 +112,7 @@ func TestManyTTLs(t *testing.T) {
 	}
 	t.Logf("they are forgotten after %v; the peak is %d MiB", time.Since(began).Round(time.Second), maxResident(t)>>20)
 	// In a run of all tests the peak is that of another one.
-	if found := maxResident(t); found > peak && *ttlRows >= 1_000_000 {
-		t.Errorf("the peak of the resident set is %d MiB, expected at most %d", found>>20, peak>>20)
+	if found := maxResident(t); found > memory && *ttlRows >= 1_000_000 {
+		t.Errorf("the peak of the resident set is %d MiB, expected at most %d", found>>20, memory>>20)
 	}
 }

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -30,20 +30,35 @@ type onDisk struct {
 	offset       int64
 }
 
-// foldOnDisk begins with nothing. Memory is that for the state, 0 is what a worker has unless told otherwise.
+// foldOnDisk begins with nothing. It has the caches, the memtables and the limit of the heap that a worker with so much memory has;
+// 0 is what a worker has unless told otherwise.
 func foldOnDisk(t *testing.T, emitter Emitter, memory int64) *onDisk {
 	t.Helper()
 	w, err := NewWorker(WorkerConfig{
-		RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, StateDirectory: "unused", Emitter: emitter, Log: zap.NewNop(), MemoryBytes: memory,
+		RawTopic: rawName, Group: groupName, DeadLetterTopic: letterName, StateDirectory: t.TempDir(), Emitter: emitter, Log: zap.NewNop(), MemoryBytes: memory,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache := state.NewCache(w.cfg.MemoryBytes*2/3, w.cfg.MemoryBytes/3)
-	t.Cleanup(cache.Close)
-	store, err := state.Open(t.TempDir(), state.Identity{Topic: rawName, Partitions: 1}, state.Options{
-		FS: vfs.Default, Cache: cache, MemTableBytes: state.MemTableBytes(int(w.cfg.MemoryBytes/3), 1),
+	before := debug.SetMemoryLimit(HeapLimit(memory))
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	w.topic = RawTopic{Name: rawName, Partitions: 1}
+	closeCaches, err := w.caches()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(closeCaches)
+	ctx, cancel := context.WithCancel(t.Context())
+	divided := make(chan struct{})
+	go func() {
+		defer close(divided)
+		w.divideAgain(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-divided
 	})
+	store, err := state.Open(w.cfg.StateDirectory, state.Identity{Topic: rawName, Partitions: 1}, w.stores)
 	if err != nil {
 		t.Fatal(err)
 	}
