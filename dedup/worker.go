@@ -171,7 +171,10 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 		cfg:     cfg,
 		metrics: newMetrics(),
 		replays: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
-		stores:  state.Options{FS: vfs.Default, Fatal: func(message string) { cfg.Log.Fatal(message) }},
+		stores: state.Options{
+			FS: vfs.Default, Fatal: func(message string) { cfg.Log.Fatal(message) },
+			Compactions: state.NewCompactionSlots(runtime.GOMAXPROCS(0)),
+		},
 
 		parkedTopic: rawtopic.ParkedTopic(cfg.RawTopic),
 

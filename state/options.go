@@ -15,6 +15,8 @@ type Options struct {
 	Cache *Cache
 	// Rows is the cache of rows of the stores of a process. Nil: there is none.
 	Rows *RowCache
+	// Compactions are the slots that the stores of a process share. Nil: the store compacts whenever it has to.
+	Compactions *CompactionSlots
 	// FS is the file system; nil means the machine's.
 	FS vfs.FS
 	// MemTableBytes is how much a store collects in memory before it writes a table; up to twice as much
@@ -69,6 +71,9 @@ func (o *Options) pebbleOptions() *pebble.Options {
 		p.Cache, p.FileCache = o.Cache.blocks, o.Cache.files
 	} else {
 		p.CacheSize = ownCacheBytes
+	}
+	if o.Compactions != nil {
+		p.Experimental.CompactionScheduler = &compactions{shared: o.Compactions}
 	}
 	return p
 }
