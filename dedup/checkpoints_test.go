@@ -283,7 +283,7 @@ func TestSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	repo := checkpoint.NewRepository(store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: w.topic.ID, Partitions: rawParts})
-	savepoint := w.saved(repo)
+	savepoint := w.saved(repo, "before")
 	w.write(0, 7, 3)
 	if err := w.start("a", disk, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
 		t.Fatal(err)
@@ -317,11 +317,50 @@ func TestSetBack(t *testing.T) {
 	}
 }
 
+// A savepoint beyond what the group has written would lose what is between. One that is beyond its position since it was set back is not.
+func TestSetBackNotForward(t *testing.T) {
+	w := newRig(t)
+	store := objectStore(t)
+	disk := vfs.NewCrashableMem()
+	repo := checkpoint.NewRepository(store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: w.topic.ID, Partitions: rawParts})
+	back := func(savepoint []*checkpoint.Entry) error { return SetBack(w.ctx, w.opts, repo.Scope(), savepoint) }
+	var savepoints [2][]*checkpoint.Entry
+	for i := range savepoints {
+		w.write(0, 5, 6)
+		if err := w.start("a", disk, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
+			t.Fatal(err)
+		}
+		savepoints[i] = w.saved(repo, fmt.Sprint(i))
+	}
+	for _, i := range []int{1, 0, 1, 0} {
+		if err := back(savepoints[i]); err != nil {
+			t.Fatalf("savepoint %d: %v", i, err)
+		}
+	}
+	group, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := group[0]
+	early.restored = 0
+	offsets := kadm.Offsets{}
+	offsets.Add(kadm.Offset{Topic: rawName, At: early.Offset, LeaderEpoch: -1, Metadata: early.metadata()})
+	if err := w.adm.CommitAllOffsets(w.ctx, groupName, offsets); err != nil {
+		t.Fatal(err)
+	}
+	if err := back(savepoints[1]); err == nil || !strings.Contains(err.Error(), "would never be written") {
+		t.Errorf("beyond what the group has written: error %v", err)
+	}
+	if err := back(savepoints[0]); err != nil {
+		t.Error(err)
+	}
+}
+
 // saved makes a savepoint of the newest checkpoints.
-func (w *rig) saved(repo *checkpoint.Repository) (savepoint []*checkpoint.Entry) {
+func (w *rig) saved(repo *checkpoint.Repository, name string) (savepoint []*checkpoint.Entry) {
 	w.t.Helper()
 	for p := range int32(rawParts) {
-		e, err := repo.Save(w.ctx, p, "before")
+		e, err := repo.Save(w.ctx, p, name)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -341,7 +380,7 @@ func TestSetBackReachesEveryDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	repo := checkpoint.NewRepository(store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: w.topic.ID, Partitions: rawParts})
-	savepoint := w.saved(repo)
+	savepoint := w.saved(repo, "before")
 	w.write(0, 7, 90, 90, 3)
 	if err := w.start("b", last, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,8 @@ import (
 // SetBack sets the positions of a group to those of checkpoints, one of each raw partition. The workers of the group must not run; when they
 // start, they take the checkpoints, whatever is on their disks, and write the events after them again. Tables that are parked stay so, from the
 // same place of the parked topic on: what was parked before the checkpoint is nowhere else. It refuses checkpoints that the raw topic has no
-// records after, those of another topic or fold version, a group with members, and one that has lost the position that said what is parked.
+// records after, those beyond what the group has ever written, those of another topic or fold version, a group with members, and one that has
+// lost the position that said what is parked.
 func SetBack(ctx context.Context, opts []kgo.Opt, of checkpoint.Scope, all []*checkpoint.Entry) error {
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
@@ -76,9 +77,12 @@ func SetBack(ctx context.Context, opts []kgo.Opt, of checkpoint.Scope, all []*ch
 			all = epochs{in}
 		}
 		b := log[e.Partition]
-		switch {
-		case e.Position.Offset < b.start || e.Position.Offset > b.end:
+		if e.Position.Offset < b.start || e.Position.Offset > b.end {
 			return fmt.Errorf("the %v is at %v, and the raw topic has the records from %d to %d: those after it cannot be folded", e, e.Position, b.start, b.end)
+		}
+		if known && e.Position.Compare(was.Position) > 0 && e.Position.Offset > was.restored {
+			return fmt.Errorf("the %v is at %v, and the group has written the events up to %v only: those between would never be written; start the workers without it, and take a "+
+				"savepoint when they are there", e, e.Position, was.Position)
 		}
 		furthest := max(was.Offset+1, was.restored) // it may be within the record
 		if !known {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -264,7 +265,7 @@ func (w *Writer) read(path, name string) (fileRead, error) {
 		return fileRead{sum: known}, nil
 	}
 	hash := sha256.New()
-	n, err := io.CopyBuffer(hash, io.NewSectionReader(f, 0, size), make([]byte, copyBuffer))
+	n, err := io.CopyBuffer(hash, io.NewSectionReader(yielding{f}, 0, size), make([]byte, copyBuffer))
 	if err == nil && n != size {
 		err = io.ErrUnexpectedEOF
 	}
@@ -284,7 +285,17 @@ func (w *Writer) upload(ctx context.Context, path string, f *File) error {
 		return err
 	}
 	defer file.Close()
-	return w.repo.store.Put(ctx, w.repo.partition(w.partition)+filesFolder+f.Object, file, f.Size)
+	return w.repo.store.Put(ctx, w.repo.partition(w.partition)+filesFolder+f.Object, yielding{file}, f.Size)
+}
+
+// yielding lets other goroutines go first after each read. The stream has the same cores: without, it waits until the time slices, of 10 ms each,
+// of all the files that are read are over.
+type yielding struct{ file io.ReaderAt }
+
+func (y yielding) ReadAt(p []byte, at int64) (int, error) {
+	n, err := y.file.ReadAt(p, at)
+	runtime.Gosched()
+	return n, err
 }
 
 // newID is a new name for what one upload puts.
