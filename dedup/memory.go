@@ -38,7 +38,7 @@ type memory struct {
 // is nearly all of the cache, since Pebble is hardly asked then; if it has not, a larger part of the state fits as blocks.
 func divide(bytes, stored int64) memory {
 	m := memory{heap: min(mostHeap, bytes*3/10)}
-	m.memTables = bytes / 6
+	m.memTables = bytes / 4
 	own := min(max(ownBytes, bytes/16), bytes/3)
 	cache := bytes - own - m.heap - m.memTables
 	m.rows = cache * 7 / 8

@@ -39,6 +39,9 @@ const (
 	minMemTable          = 4 << 20
 	defaultFlushInterval = 10 * time.Second
 	ownCacheBytes        = 8 << 20
+	// firstTable is the size of tables in level 0; that of the levels below it doubles, up to largestTable.
+	firstTable   = 16 << 20
+	largestTable = 64 << 20
 )
 
 // MemTableBytes divides a budget of memory for the memtables of a process among its stores: 64 MB each as long as
@@ -48,8 +51,9 @@ func MemTableBytes(budget, stores int) int {
 	return min(defaultMemTable, max(minMemTable, budget/max(stores, 1)/tables))
 }
 
-// pebbleOptions are the settings that measured best for one get and one set per changed row: large and few
-// tables in the upper levels (each row is rewritten about three times), Bloom filters because first inserts miss.
+// pebbleOptions are the settings that measured best for one get and one set per changed row: many memtables come together before they
+// are merged with the base level, since that is most of what is written; few and large tables, since a lookup that goes from one
+// to another has to open it; Bloom filters because first inserts miss.
 func (o *Options) pebbleOptions() *pebble.Options {
 	p := &pebble.Options{
 		FS:                          o.FS,
@@ -57,11 +61,14 @@ func (o *Options) pebbleOptions() *pebble.Options {
 		DisableWAL:                  true,
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold:       8,
-		L0StopWritesThreshold:       24,
-		LBaseMaxBytes:               256 << 20,
+		L0CompactionThreshold:       12,
+		L0StopWritesThreshold:       36,
+		LBaseMaxBytes:               128 << 20,
 		MaxManifestFileSize:         1 << 20, // each checkpoint has a copy
 		Logger:                      logger{o.Log, o.Fatal},
+	}
+	for i := range p.TargetFileSizes {
+		p.TargetFileSizes[i] = int64(min(firstTable<<i, largestTable))
 	}
 	p.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := range p.Levels {
