@@ -3,16 +3,11 @@ package dedup
 import (
 	"context"
 	"encoding/base32"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,132 +21,8 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"cassdelta/internal/rawtopic"
-	"cassdelta/schema"
 	"cassdelta/state"
 )
-
-// counter is a fold that counts: a Tick record with the watermark n makes n events, each of which says the count
-// before and after it. So the events of a raw partition must be 0 to 1, 1 to 2, and so on, each once: one that is lost,
-// repeated, or made from a state that is ahead or behind breaks the chain. A negative watermark is refused.
-type counter struct {
-	partition int32
-	table     *schema.Table
-	stats     Stats
-	loaded    bool
-	count     int64
-	settings  Settings
-	// weighted has it count in hours of the retention instead of ones: what it counts tells which epoch a record was folded in.
-	weighted bool
-
-	event         Event
-	before, after [8]byte
-	images        [2][]byte
-	key           []byte
-}
-
-func newCounter(partition int32) *counter {
-	return &counter{partition: partition, table: counterTable, key: state.Meta(nil, uint16(partition), "count")}
-}
-
-var counterTable = func() *schema.Table {
-	t, err := schema.NewTable(schema.Table{
-		Keyspace: "ks", Name: "counted", ID: schema.UUID{1},
-		Columns: []schema.Column{{Name: "k", Kind: schema.PartitionKey, Type: mustType("int")}},
-	})
-	if err != nil {
-		panic(err)
-	}
-	return t
-}()
-
-func mustType(name string) *schema.Type {
-	t, err := schema.ParseType(name, nil)
-	if err != nil {
-		panic(err)
-	}
-	return t
-}
-
-func (c *counter) Copy([]byte) bool { return false }
-func (c *counter) Paused() bool     { return false }
-
-func (c *counter) Use(s Settings) {
-	c.settings = s
-	c.Reset()
-}
-
-func (c *counter) Enter(_ *state.Txn, s Settings) error {
-	c.Use(s)
-	return nil
-}
-
-// step is what an event counts.
-func (c *counter) step() int64 {
-	if c.weighted {
-		return c.settings.Retention / 3600
-	}
-	return 1
-}
-
-func (c *counter) Apply(tx *state.Txn, offset int64, rec *rawtopic.Record, done, limit int64, emit func(*Event) error) (int64, bool, error) {
-	if rec.Kind != rawtopic.KindTick {
-		return 0, true, nil
-	}
-	total := rec.Tick.Watermark
-	if total < 0 {
-		return 0, false, &RecordError{Partition: c.partition, Offset: offset, Kind: rec.Kind, Reason: "it counts backwards"}
-	}
-	if !c.loaded {
-		value, err := tx.Get(c.key)
-		if err != nil {
-			return 0, false, err
-		}
-		c.count, c.loaded = 0, true
-		if value != nil {
-			c.count = int64(binary.BigEndian.Uint64(value))
-		}
-	}
-	var emitted int64
-	for ; done+emitted < total && emitted < limit; emitted++ {
-		binary.BigEndian.PutUint64(c.before[:], uint64(c.count))
-		c.count += c.step()
-		binary.BigEndian.PutUint64(c.after[:], uint64(c.count))
-		c.images = [2][]byte{c.before[:], c.after[:]}
-		c.event = Event{
-			Table: c.table, Op: Create, RawPartition: c.partition, RawOffset: offset, Index: done + emitted,
-			Before: c.images[:1], After: c.images[1:], Partition: c.images[:1],
-		}
-		if err := emit(&c.event); err != nil {
-			return emitted, false, err
-		}
-	}
-	binary.BigEndian.PutUint64(c.after[:], uint64(c.count))
-	if err := tx.Set(c.key, c.after[:]); err != nil {
-		return emitted, false, err
-	}
-	finished := done+emitted == total
-	if finished {
-		c.stats.Changed++
-	}
-	return emitted, finished, nil
-}
-
-func (c *counter) Reset()       { c.loaded = false }
-func (c *counter) Stats() Stats { return c.stats }
-
-// counted is one event of a counter, as it stands in the clean topic.
-type counted struct {
-	partition     int32
-	offset, index int64
-	before, after int64
-}
-
-// encoder writes the events of counters. It fails while fail says so.
-type encoder struct {
-	fail func(e *Event) error
-	// padding is as many bytes more in each record.
-	padding int
-}
 
 const (
 	rawName    = "raw"
@@ -161,39 +32,6 @@ const (
 	rawParts   = 4
 	cleanParts = 2
 )
-
-func (e *encoder) Encode(_ context.Context, ev *Event, dst *kgo.Record, buf []byte) ([]byte, error) {
-	if e.fail != nil {
-		if err := e.fail(ev); err != nil {
-			return buf, err
-		}
-	}
-	start := len(buf)
-	buf = binary.BigEndian.AppendUint32(buf, uint32(ev.RawPartition))
-	buf = binary.BigEndian.AppendUint64(buf, uint64(ev.RawOffset))
-	buf = binary.BigEndian.AppendUint64(buf, uint64(ev.Index))
-	buf = append(buf, ev.Before[0]...)
-	buf = append(buf, ev.After[0]...)
-	buf = append(buf, make([]byte, e.padding)...)
-	end := len(buf)
-	buf = strconv.AppendInt(buf, int64(ev.RawPartition), 10)
-	offset := len(buf)
-	buf = strconv.AppendInt(buf, ev.RawOffset, 10)
-	index := len(buf)
-	buf = strconv.AppendInt(buf, ev.Index, 10)
-	headers := append(dst.Headers[:0],
-		kgo.RecordHeader{Key: HeaderRawPartition, Value: buf[end:offset]}, kgo.RecordHeader{Key: HeaderRawOffset, Value: buf[offset:index]},
-		kgo.RecordHeader{Key: HeaderIndex, Value: buf[index:]})
-	*dst = kgo.Record{Topic: cleanName, Partition: ev.RawPartition % cleanParts, Value: buf[start:end], Headers: headers}
-	return buf, nil
-}
-
-func (e *encoder) MaxBatchBytes(string) int32 { return 1<<20 + int32(e.padding) }
-
-func decodeCounted(v []byte) counted {
-	n := func(from int) int64 { return int64(binary.BigEndian.Uint64(v[from:])) }
-	return counted{partition: int32(binary.BigEndian.Uint32(v)), offset: n(4), index: n(12), before: n(20), after: n(28)}
-}
 
 // rig is a fake Kafka, what was written to its raw topic, and what is expected of the clean topic.
 type rig struct {
@@ -623,79 +461,4 @@ func (w *rig) unfolded() (left []string) {
 		}
 	}
 	return left
-}
-
-// ending ends a worker when it comes to a stage for the nth time: as if its process had died, with a copy of the disk at that
-// moment for its successor, or by telling it to stop.
-type ending struct {
-	stage stage
-	after int
-	crash bool
-	disk  func() *vfs.MemFS
-	stop  func()
-
-	mu   sync.Mutex
-	seen int
-	copy *vfs.MemFS // of a crash
-}
-
-func (e *ending) arm(w *rig) func(*Worker) {
-	return func(worker *Worker) {
-		worker.crash = func(at stage) error {
-			w.invariant(worker, at)
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			if e.copy != nil {
-				return fmt.Errorf("%w: it is dead", errCrash)
-			}
-			if at != e.stage {
-				return nil
-			}
-			if e.seen++; e.seen != e.after {
-				return nil
-			}
-			if !e.crash {
-				go e.stop()
-				return nil
-			}
-			e.copy = e.disk()
-			return fmt.Errorf("%w: %s", errCrash, at)
-		}
-	}
-}
-
-func isCrash(err error) bool { return errors.Is(err, errCrash) }
-
-// crashClone is a copy of a disk on which so many of 100 unsynced writes are.
-func crashClone(disk *vfs.MemFS, unsynced int, rnd *rand.Rand) func() *vfs.MemFS {
-	return func() *vfs.MemFS {
-		cloning.Lock()
-		defer cloning.Unlock()
-		return disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rnd})
-	}
-}
-
-// cloning is held alone by who clones a disk, and shared by the operations of a MemFS that take its lock against clones twice: with a
-// clone that begins between the two they wait for each other for good.
-var cloning sync.RWMutex
-
-// cloneableFS is a file system whose operations and clones keep out of each other's way.
-type cloneableFS struct{ vfs.FS }
-
-func (f cloneableFS) Link(oldname, newname string) error {
-	cloning.RLock()
-	defer cloning.RUnlock()
-	return f.FS.Link(oldname, newname)
-}
-
-func (f cloneableFS) Lock(name string) (io.Closer, error) {
-	cloning.RLock()
-	defer cloning.RUnlock()
-	return f.FS.Lock(name)
-}
-
-func (f cloneableFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	cloning.RLock()
-	defer cloning.RUnlock()
-	return f.FS.ReuseForWrite(oldname, newname, category)
 }
