@@ -53,7 +53,7 @@ func MemTableBytes(budget, stores int) int {
 
 // pebbleOptions are the settings that measured best for one get and one set per changed row: many memtables come together before they
 // are merged with the base level, since that is most of what is written; few and large tables, since a lookup that goes from one
-// to another has to open it; Bloom filters because first inserts miss.
+// to another has to open it; small blocks, since a row that is in no cache costs a whole one; Bloom filters because first inserts miss.
 func (o *Options) pebbleOptions() *pebble.Options {
 	p := &pebble.Options{
 		FS:                          o.FS,
@@ -72,7 +72,8 @@ func (o *Options) pebbleOptions() *pebble.Options {
 	}
 	p.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := range p.Levels {
-		p.Levels[i].BlockSize = 16 << 10
+		p.Levels[i].BlockSize = 8 << 10
+		p.Levels[i].IndexBlockSize = 256 << 10 // one for a table
 	}
 	if o.Cache != nil {
 		p.Cache, p.FileCache = o.Cache.blocks, o.Cache.files
