@@ -119,6 +119,8 @@ func (c *CompactionSlots) grant() {
 		c.running++ // it is taken while a store for it is sought
 		if s := c.neediest(); s == nil || !c.schedule(s) {
 			c.running--
+		} else {
+			c.missed = true // several slots may have come free since
 		}
 	}
 	c.granting = false
