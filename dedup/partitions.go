@@ -15,12 +15,14 @@ import (
 func (s *session) reconcile(ctx context.Context) error {
 	s.mu.Lock()
 	s.dirty = false
-	opened, err := s.opened, errors.Join(s.groupErr, s.closeErr)
-	s.opened, s.closeErr = nil, nil
-	s.mu.Unlock()
-	if err != nil {
-		return err
+	if err := errors.Join(s.groupErr, s.closeErr); err != nil {
+		s.closeErr = nil
+		s.mu.Unlock()
+		return err // what is opened is closed with all else
 	}
+	opened := s.opened
+	s.opened = nil
+	s.mu.Unlock()
 	var fresh map[int32]bool
 	s.assigned, fresh = s.members.take()
 	for p, o := range s.opening {

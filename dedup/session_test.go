@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -218,4 +219,28 @@ func TestGiantRecordDoesNotHoldUpOthers(t *testing.T) {
 		t.Error("partition 0 is still paused")
 	}
 	w.finished()
+}
+
+// A partition that was opened when the session ends for another reason is closed, so that the next life of the session can open it.
+func TestOpenedIsClosedWhenSessionEnds(t *testing.T) {
+	w := newRig(t)
+	s := w.startSession()
+	opened := s.tasks[0]
+	s.drop(opened)
+	failed := errors.New("a partition that left was not closed")
+	s.mu.Lock()
+	s.opened = append(s.opened, &opening{partition: 0, cancel: func() {}, task: opened})
+	s.closeErr = failed
+	s.mu.Unlock()
+	if err := s.reconcile(w.ctx); !errors.Is(err, failed) {
+		t.Fatalf("error %v", err)
+	}
+	if err := s.closeTasks(); err != nil {
+		t.Fatal(err)
+	}
+	clear(s.tasks)
+	s.opened = nil
+	if s.w.leases.taken(0) {
+		t.Error("the partition is open still, and can never be opened again")
+	}
 }
