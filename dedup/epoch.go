@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"cassdelta/state"
 )
 
 // Settings are what a transition of the fold depends on besides the log and the state.
@@ -118,27 +120,31 @@ func (all epochs) upTo(offset int64) epochs {
 	return all[:n]
 }
 
-// between says through which epochs a state comes to the group's position: those from the one that it is in, which is the first, on. State is the epoch that is stored
-// with the state, hasState false if there is none.
-func between(state epoch, hasState bool, c committed, s Settings) (epochs, error) {
+// between says through which epochs a state comes to the group's position: those from the one that it is in, which is the first, on. In is the epoch that is stored
+// with the state, which is at a position, hasState false if there is none.
+func between(in epoch, at state.Position, hasState bool, c committed, s Settings) (epochs, error) {
 	all := c.knownEpochs()
 	switch {
 	case len(all) == 0 && hasState:
-		return epochs{state}, nil // a tool set the position
+		return epochs{in}, nil // a tool set the position
 	case len(all) == 0:
 		return epochs{{number: 1, settings: s}}, nil
 	case !hasState && all[0].number != 1:
 		return nil, fmt.Errorf("the settings have changed %d times, and those of the first records are not known any more", all.last().number-1)
 	case !hasState:
 		return all, nil
-	case state.number == all[0].number-1:
-		return append(epochs{state}, all...), nil
+	case in.number == all[0].number-1:
+		return append(epochs{in}, all...), nil
 	}
-	i := slices.Index(all, state)
+	i := slices.Index(all, in)
 	if i < 0 {
-		return nil, fmt.Errorf("the state is of the epoch %s, which is not among those that the group's position names, %s", state.text(), all.text())
+		return nil, fmt.Errorf("the state is of the epoch %s, which is not among those that the group's position names, %s", in.text(), all.text())
 	}
-	return all[i:], nil
+	if all = all[i:]; len(all) > 1 && (state.Position{Offset: all[1].from}).Compare(at) < 0 {
+		return nil, fmt.Errorf("the state at %v is of the epoch %s, and by the group's position the records from offset %d on are of the epoch %s: the group was set back since",
+			at, in.text(), all[1].from, all[1].text())
+	}
+	return all, nil
 }
 
 // foldable is an error if the fold of an epoch is not part of this program.
@@ -158,7 +164,7 @@ func (t *task) epochsOf(r *resumption) (epochs, error) {
 	in, err := parseEpoch(t.stored)
 	var all epochs
 	if err == nil {
-		all, err = between(in, r.hasState, r.group, t.w.settings)
+		all, err = between(in, r.state, r.hasState, r.group, t.w.settings)
 	}
 	if err != nil {
 		return nil, &PositionError{Topic: r.topic.Name, Partition: r.partition, Reason: fmt.Sprintf(

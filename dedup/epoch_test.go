@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"cassdelta/state"
+	"cassdelta/state/checkpoint"
 )
 
 func ofHours(hours int64) Settings { return Settings{Fold: FoldVersion, Retention: hours * 3600} }
@@ -235,7 +236,7 @@ func TestBetween(t *testing.T) {
 		{name: "the state is of another life", state: epoch{3, 20, ofHours(8)}, hasState: true, group: of(all), refused: "is not among"},
 		{name: "the state is of a later life", state: all[5], hasState: true, group: of(all[:3]), refused: "is not among"},
 	} {
-		found, err := between(test.state, test.hasState, test.group, ofHours(9))
+		found, err := between(test.state, state.Position{Offset: test.state.from}, test.hasState, test.group, ofHours(9))
 		if test.refused != "" {
 			if err == nil || !strings.Contains(err.Error(), test.refused) {
 				t.Errorf("%s: error %v, expected one with %q", test.name, err, test.refused)
@@ -251,5 +252,81 @@ func TestBetween(t *testing.T) {
 		if found, err := parseEpochs(text); err == nil {
 			t.Errorf("%q is read as %v", text, found)
 		}
+	}
+}
+
+// TestSetBackToOtherSettings goes back to a savepoint, and folds what comes after it by other settings than before. A checkpoint of the former
+// life is of no use then, though the group comes to its position again.
+func TestSetBackToOtherSettings(t *testing.T) {
+	w := newRig(t)
+	store := objectStore(t)
+	disk := vfs.NewCrashableMem()
+	folded := func(disk *vfs.MemFS, change ...func(*Worker)) (states [rawParts]string) {
+		t.Helper()
+		r := w.start("a", disk, change...)
+		w.until(w.ctx, "all is folded", func() bool { return len(w.unfolded()) == 0 && r.open() })
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		for p := range states {
+			states[p] = w.stateOf(disk, int32(p))
+		}
+		return states
+	}
+	w.writeAll(5)
+	folded(disk, withCheckpoints(store, atEnd), withRetention(6))
+	repo := checkpoint.NewRepository(store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: w.topic.ID, Partitions: rawParts})
+	savepoint := w.saved(repo, "before")
+	w.writeAll(7, 3)
+	folded(disk, withCheckpoints(store, atEnd), withRetention(6))
+	if err := SetBack(w.ctx, w.opts, repo.Scope(), savepoint); err != nil {
+		t.Fatal(err)
+	}
+	// The second life makes no checkpoint.
+	watched := &watchedStore{Store: store}
+	watched.noPuts.Store(true)
+	states := folded(disk, withCheckpoints(watched, atEnd), withRetention(9))
+	if again := folded(vfs.NewCrashableMem(), withCheckpoints(watched, atEnd), withRetention(9)); again != states {
+		t.Errorf("the states are\n%v, and after the disk was lost\n%v", states, again)
+	}
+}
+
+// TestSetBackToSavepointOfOtherSettings goes back, goes on by other settings, and then to a savepoint of the former life: workers take it.
+func TestSetBackToSavepointOfOtherSettings(t *testing.T) {
+	w := newRig(t)
+	store := objectStore(t)
+	disk := vfs.NewCrashableMem()
+	folded := func(hours int64) {
+		t.Helper()
+		r := w.start("a", disk, withCheckpoints(store, atEnd), withRetention(hours))
+		w.until(w.ctx, "all is folded", func() bool { return len(w.unfolded()) == 0 && r.open() })
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	repo := checkpoint.NewRepository(store, checkpoint.Scope{Group: groupName, Topic: rawName, TopicID: w.topic.ID, Partitions: rawParts})
+	w.writeAll(5)
+	folded(6)
+	first := w.saved(repo, "first")
+	w.writeAll(7)
+	folded(9)
+	second := w.saved(repo, "second")
+	if err := SetBack(w.ctx, w.opts, repo.Scope(), first); err != nil {
+		t.Fatal(err)
+	}
+	folded(12)
+	if err := SetBack(w.ctx, w.opts, repo.Scope(), second); err != nil {
+		t.Fatal(err)
+	}
+	group, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := parseEpoch(second[0].Manifest.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := between(in, second[0].Position, true, group[0], ofHours(12)); err != nil {
+		t.Errorf("the group was set to a savepoint that no worker takes: %v", err)
 	}
 }

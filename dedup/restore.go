@@ -108,7 +108,7 @@ func (w *Worker) fits(m *checkpoint.Manifest, group committed) error {
 	in, err := parseEpoch(m.Epoch)
 	var all epochs
 	if err == nil {
-		all, err = between(in, true, group, w.settings)
+		all, err = between(in, m.Position(), true, group, w.settings)
 	}
 	if err == nil {
 		err = all.foldable()

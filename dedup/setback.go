@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -72,8 +73,11 @@ func SetBack(ctx context.Context, opts []kgo.Opt, of checkpoint.Scope, all []*ch
 		if err != nil {
 			return fmt.Errorf("the %v: %w", e, err)
 		}
+		// What the group was in after the checkpoint is of the life that ends.
 		all := was.knownEpochs().upTo(e.Position.Offset)
-		if len(all) == 0 {
+		if i := slices.Index(all, in); i >= 0 {
+			all = all[:i+1]
+		} else {
 			all = epochs{in}
 		}
 		b := log[e.Partition]
