@@ -44,6 +44,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cassdelta/state"
@@ -75,6 +76,7 @@ type Repository struct {
 	store  objects.Store
 	prefix string
 	of     Scope
+	copies atomic.Int64 // that were begun
 }
 
 // Scope is what checkpoints are of.

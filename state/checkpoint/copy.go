@@ -21,8 +21,10 @@ const (
 
 // Copy is a checkpoint on disk beside the directory that it is to take the place of. It is for one goroutine.
 type Copy struct {
-	dir  string
-	disk vfs.FS
+	dir string
+	// beside is what the names of its own directories begin with. No two copies have the same, since one may still be given up when another is made.
+	beside string
+	disk   vfs.FS
 	// unsynced says that a crash may bring back the directory that was replaced, so it has to stay whole.
 	unsynced bool
 }
@@ -31,16 +33,16 @@ type Copy struct {
 // remove meanwhile. Tables that dir has too are linked, or copied where there are no hard links; the rest is fetched. Each is
 // compared with its checksum. After an error there is no copy.
 func (r *Repository) Copy(ctx context.Context, e *Entry, dir string, disk vfs.FS, f Filling) (*Copy, error) {
-	c := &Copy{dir: dir, disk: disk}
+	c := &Copy{dir: dir, beside: fmt.Sprintf("%s.%d", dir, r.copies.Add(1)), disk: disk}
 	err := c.clear()
 	if err == nil {
-		err = files.MakeDirectory(dir+copying, disk)
+		err = files.MakeDirectory(c.beside+copying, disk)
 	}
 	if err == nil {
 		err = c.link(ctx, e, &f)
 	}
 	if err == nil {
-		err = r.fill(ctx, e, dir+copying, disk, &f)
+		err = r.fill(ctx, e, c.beside+copying, disk, &f)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("copy %v from %v: %w", e, r, errors.Join(err, c.clear()))
@@ -63,7 +65,7 @@ func (c *Copy) link(ctx context.Context, e *Entry, f *Filling) error {
 		if err := f.before(ctx); err != nil {
 			return err
 		}
-		if err := vfs.LinkOrCopy(c.disk, from, c.disk.PathJoin(c.dir+copying, of.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := vfs.LinkOrCopy(c.disk, from, c.disk.PathJoin(c.beside+copying, of.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -73,14 +75,14 @@ func (c *Copy) link(ctx context.Context, e *Entry, f *Filling) error {
 // Swap puts the copy in the place of the directory, which nobody has open. A crash leaves the one, or the other, or neither. What was
 // there is removed by Close.
 func (c *Copy) Swap() error {
-	err := c.disk.Rename(c.dir, c.dir+replaced)
+	err := c.disk.Rename(c.dir, c.beside+replaced)
 	hadOne := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := c.disk.Rename(c.dir+copying, c.dir); err != nil {
+	if err := c.disk.Rename(c.beside+copying, c.dir); err != nil {
 		if hadOne {
-			err = errors.Join(err, c.disk.Rename(c.dir+replaced, c.dir))
+			err = errors.Join(err, c.disk.Rename(c.beside+replaced, c.dir))
 		}
 		return err
 	}
@@ -98,7 +100,7 @@ func (c *Copy) Close() error {
 }
 
 func (c *Copy) clear() error {
-	return errors.Join(c.disk.RemoveAll(c.dir+copying), c.disk.RemoveAll(c.dir+replaced))
+	return errors.Join(c.disk.RemoveAll(c.beside+copying), c.disk.RemoveAll(c.beside+replaced))
 }
 
 // RemoveLeftovers removes what crashes left of restores and copies of the directories in parent, which need not exist.

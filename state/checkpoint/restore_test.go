@@ -270,3 +270,35 @@ func TestCopyFails(t *testing.T) {
 		t.Errorf("at %d", at)
 	}
 }
+
+// A copy that is given up while another one of the same directory is made, by who has become its owner, leaves the other alone.
+func TestCopiesAtOnce(t *testing.T) {
+	repo := NewRepository(newMemory(), testScope)
+	older, newer := two(t, repo, 60, 80)
+	disk := vfs.NewMem()
+	if err := repo.Restore(t.Context(), older, "state/3", disk, nil); err != nil {
+		t.Fatal(err)
+	}
+	taken := errors.New("another one has the partition")
+	var other *Copy
+	_, err := repo.Copy(t.Context(), newer, "state/3", disk, Filling{Before: func(ctx context.Context) (err error) {
+		if other == nil {
+			if other, err = repo.Copy(ctx, newer, "state/3", disk, Filling{}); err != nil {
+				t.Error(err)
+			}
+		}
+		return taken
+	}})
+	if !errors.Is(err, taken) {
+		t.Fatal(err)
+	}
+	if err := other.Swap(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if at := checkRestored(t, disk, "state/3"); at != 80 {
+		t.Errorf("at %d", at)
+	}
+}
