@@ -21,8 +21,8 @@ const (
 // maxErrorText bounds what an error may say in a header, in bytes.
 const maxErrorText = 2 << 10
 
-// deadLetter makes rec the dead letter of a raw record.
-func deadLetter(rec *kgo.Record, topic string, raw *kgo.Record, reason error) {
+// deadLetter makes rec the dead letter of a raw record. It says which group it is of: several may write to one topic.
+func deadLetter(rec *kgo.Record, topic, group string, raw *kgo.Record, reason error) {
 	text := reason.Error()
 	text = text[:min(len(text), maxErrorText)]
 	*rec = kgo.Record{
@@ -30,6 +30,7 @@ func deadLetter(rec *kgo.Record, topic string, raw *kgo.Record, reason error) {
 		Value: raw.Value,
 		Headers: append(rec.Headers[:0],
 			kgo.RecordHeader{Key: HeaderError, Value: []byte(text)},
+			kgo.RecordHeader{Key: HeaderGroup, Value: []byte(group)},
 			kgo.RecordHeader{Key: HeaderRawTopic, Value: []byte(raw.Topic)},
 			kgo.RecordHeader{Key: HeaderRawPartition, Value: strconv.AppendInt(nil, int64(raw.Partition), 10)},
 			kgo.RecordHeader{Key: HeaderRawOffset, Value: strconv.AppendInt(nil, raw.Offset, 10)}),

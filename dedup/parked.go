@@ -170,7 +170,7 @@ func (t *task) park(table string, e *Event) error {
 	return nil
 }
 
-// HeaderGroup is the header of a parked event that says which consumer group parked it.
+// HeaderGroup is the header of a parked event, and of a dead letter, that says which consumer group wrote it.
 const HeaderGroup = "cassdelta.group"
 
 const (

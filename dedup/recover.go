@@ -213,6 +213,9 @@ func (r *recovery) take(rec *kgo.Record) error {
 	if !ok || !known || !event && !letter || partition >= int64(r.cfg.RawTopic.Partitions) {
 		return nil // it is of something else
 	}
+	if letter && group != "" && group != r.cfg.Group {
+		return nil // another group's, which may be further
+	}
 	if r.park(rec, int32(partition), state.Position{Offset: offset, Done: index + 1}, group) {
 		return nil // another group parked it
 	}

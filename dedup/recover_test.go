@@ -1,12 +1,14 @@
 package dedup
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 )
 
@@ -147,5 +149,34 @@ func TestRecoverOffsetsRefuses(t *testing.T) {
 	}
 	if group, err := w.positions(); err == nil && len(group) > 0 {
 		t.Errorf("the group is at %v, error %v", group, err)
+	}
+}
+
+// TestRecoverOffsetsOfOneGroup has a dead letter of another group, which is further, in the topic that both write to unless told otherwise.
+func TestRecoverOffsetsOfOneGroup(t *testing.T) {
+	w := newRig(t)
+	w.write(0, 3)
+	if err := w.start("a", vfs.NewCrashableMem()).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(0, 2, -1)
+	var letter kgo.Record
+	deadLetter(&letter, letterName, "another", &kgo.Record{Topic: rawName, Offset: before[0].Offset + 1}, errors.New("the other group could not fold it"))
+	if err := w.writer.ProduceSync(w.ctx, &letter).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RecoverOffsets(w.ctx, w.recovery(nil)); err != nil {
+		t.Fatal(err)
+	}
+	after, err := w.positions()
+	if err != nil || after[0].Compare(before[0].Position) > 0 {
+		t.Errorf("the group was at %v, and is at %v (%v): the events between are written by nobody", before[0], after[0], err)
 	}
 }

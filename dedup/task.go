@@ -304,7 +304,7 @@ func (t *task) letter(raw *kgo.Record, reason string, err error) error {
 		return nil
 	}
 	rec, _ := t.slab.next()
-	deadLetter(rec, t.w.cfg.DeadLetterTopic, raw, err)
+	deadLetter(rec, t.w.cfg.DeadLetterTopic, t.w.cfg.Group, raw, err)
 	t.slab.keep(nil)
 	t.produce(rec)
 	t.produced += len(rec.Value)
