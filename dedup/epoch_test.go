@@ -329,4 +329,6 @@ func TestSetBackToSavepointOfOtherSettings(t *testing.T) {
 	if _, err := between(in, second[0].Position, true, group[0], ofHours(12)); err != nil {
 		t.Errorf("the group was set to a savepoint that no worker takes: %v", err)
 	}
+	w.writeAll(1)
+	folded(15) // whatever is on the disk
 }

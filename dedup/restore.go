@@ -29,7 +29,7 @@ func (s *session) prepare(ctx context.Context, partition int32, dir string) erro
 	if w.checkpoints == nil {
 		return nil
 	}
-	local, hasLocal, err := state.PositionOf(dir, w.stores)
+	local, epoch, hasLocal, err := state.PositionOf(dir, w.stores)
 	if err != nil && !errors.Is(err, state.ErrLocked) {
 		err = fmt.Errorf("%w; if files are damaged or missing, move the directory away: the state is then restored from a checkpoint", err)
 	}
@@ -45,7 +45,7 @@ func (s *session) prepare(ctx context.Context, partition int32, dir string) erro
 		return err
 	}
 	group, hasGroup := positions[partition]
-	at := standing{local: local, hasLocal: hasLocal, group: group, log: all[partition]}
+	at := standing{local: local, epoch: epoch, hasLocal: hasLocal, group: group, log: all[partition], settings: w.settings}
 	usable := at.usable()
 	switch {
 	case !hasGroup && hasLocal, at.refused():
@@ -83,14 +83,26 @@ func (s *session) prepare(ctx context.Context, partition int32, dir string) erro
 // standing is how the state of a partition that nobody has open stands to the group's position and the log.
 type standing struct {
 	local    state.Position
+	epoch    string // that the state is in
 	hasLocal bool
 	group    committed
 	log      bounds
+	settings Settings
 }
 
-// usable reports whether the records from the state to the group's position are there.
+// usable reports whether the records from the state to the group's position are there, and can be folded as they were.
 func (a *standing) usable() bool {
-	return a.hasLocal && a.local.Compare(a.group.Position) <= 0 && (a.local.Offset >= a.log.start || a.local == a.group.Position)
+	return a.hasLocal && a.local.Compare(a.group.Position) <= 0 && (a.local.Offset >= a.log.start || a.local == a.group.Position) && !a.former()
+}
+
+// former reports whether the state is of a former life of the group, that went by other settings.
+func (a *standing) former() bool {
+	in, err := parseEpoch(a.epoch)
+	if err != nil {
+		return false // of a newer version of the program; plan refuses it
+	}
+	_, err = between(in, a.local, true, a.group, a.settings)
+	return err != nil
 }
 
 // refused reports whether the state is ahead of the group, and not because the group was set back on purpose.

@@ -185,8 +185,8 @@ func (s *standby) look(partition int32, group committed, log bounds) (at standin
 
 // lookLeased is look while the lease is held.
 func (s *standby) lookLeased(partition int32, group committed, log bounds) (at standing, unreadable, err error) {
-	at = standing{group: group, log: log}
-	at.local, at.hasLocal, unreadable = state.PositionOf(s.w.directory(partition), s.w.stores)
+	at = standing{group: group, log: log, settings: s.w.settings}
+	at.local, at.epoch, at.hasLocal, unreadable = state.PositionOf(s.w.directory(partition), s.w.stores)
 	if errors.Is(unreadable, state.ErrLocked) {
 		return at, nil, unreadable
 	}

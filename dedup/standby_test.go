@@ -133,7 +133,7 @@ func (r *running) copied(at map[int32]committed) {
 		same = slices.Equal(before, r.strangers()) // the group may move them at any time
 	}
 	for _, p := range r.strangers() {
-		got, ok, err := state.PositionOf(r.directory(p), r.stores)
+		got, _, ok, err := state.PositionOf(r.directory(p), r.stores)
 		if err != nil || !ok || got != at[p].Position {
 			t.Errorf("the copy of partition %d is at %v (there is one: %v, %v), expected %v", p, got, ok, err, at[p])
 		}

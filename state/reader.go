@@ -66,26 +66,26 @@ func OpenReader(dir string, opts Options) (*Reader, error) {
 	return r, nil
 }
 
-// PositionOf returns the position of the store in dir, which nobody has open; not ok if there is no store, or nothing was ever
+// PositionOf returns the position and the epoch of the store in dir, which nobody has open; not ok if there is no store, or nothing was ever
 // committed.
-func PositionOf(dir string, opts Options) (p Position, ok bool, err error) {
+func PositionOf(dir string, opts Options) (p Position, epoch string, ok bool, err error) {
 	opts.setDefaults()
 	store, err := pebble.Peek(dir, opts.FS)
 	if err != nil || !store.Exists {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
-		return Position{}, false, err
+		return Position{}, "", false, err
 	}
 	r, err := OpenReader(dir, Options{FS: opts.FS, Log: opts.Log})
 	if errors.Is(err, errNoIdentity) {
-		return Position{}, false, nil
+		return Position{}, "", false, nil
 	}
 	if err != nil {
-		return Position{}, false, err
+		return Position{}, "", false, err
 	}
 	p, ok = r.Position()
-	return p, ok, r.Close()
+	return p, r.Epoch(), ok, r.Close()
 }
 
 // Snapshot reads the store as it is now, and as it stays meanwhile: what is committed and nothing else. It may be called from

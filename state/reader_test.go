@@ -231,7 +231,7 @@ func TestDamagedTable(t *testing.T) {
 	if _, err := OpenReader(crashDir, Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
 		t.Errorf("a reader: %v", err)
 	}
-	if _, _, err := PositionOf(crashDir, Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
+	if _, _, _, err := PositionOf(crashDir, Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
 		t.Errorf("the position: %v", err)
 	}
 	type fatal string
