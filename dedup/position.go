@@ -53,7 +53,7 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 	refuse := func(format string, args ...any) (state.Position, committed, error) {
 		return state.Position{}, committed{}, &PositionError{Topic: r.topic.Name, Partition: r.partition, Reason: fmt.Sprintf(format, args...)}
 	}
-	const startOver = "to start over, stop all workers, remove their state directories and delete the group, and start them with --without-state: " +
+	const startOver = "to start over, stop all workers, remove their state directories, delete the group and its checkpoints, and start them with --without-state: " +
 		"folding then begins at the first record of the raw topic, and events are written again"
 	switch {
 	case !r.hasGroup && r.hasState:
