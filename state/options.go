@@ -73,7 +73,7 @@ func (o *Options) pebbleOptions() *pebble.Options {
 	p.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := range p.Levels {
 		p.Levels[i].BlockSize = 8 << 10
-		p.Levels[i].IndexBlockSize = 256 << 10 // one for a table
+		p.Levels[i].IndexBlockSize = 1 << 20 // one for a table
 	}
 	if o.Cache != nil {
 		p.Cache, p.FileCache = o.Cache.blocks, o.Cache.files
