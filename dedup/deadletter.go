@@ -21,8 +21,9 @@ const (
 // maxErrorText bounds what an error may say in a header, in bytes.
 const maxErrorText = 2 << 10
 
-// deadLetter makes rec the dead letter of a raw record. It says which group it is of: several may write to one topic.
-func deadLetter(rec *kgo.Record, topic, group string, raw *kgo.Record, reason error) {
+// deadLetter makes rec the dead letter of a raw record, or, unless index is -1, of one of its events that was parked. It says which group it is
+// of: several may write to one topic.
+func deadLetter(rec *kgo.Record, topic, group string, raw *kgo.Record, index int64, reason error) {
 	text := reason.Error()
 	text = text[:min(len(text), maxErrorText)]
 	*rec = kgo.Record{
@@ -34,5 +35,8 @@ func deadLetter(rec *kgo.Record, topic, group string, raw *kgo.Record, reason er
 			kgo.RecordHeader{Key: HeaderRawTopic, Value: []byte(raw.Topic)},
 			kgo.RecordHeader{Key: HeaderRawPartition, Value: strconv.AppendInt(nil, int64(raw.Partition), 10)},
 			kgo.RecordHeader{Key: HeaderRawOffset, Value: strconv.AppendInt(nil, raw.Offset, 10)}),
+	}
+	if index >= 0 {
+		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: HeaderIndex, Value: strconv.AppendInt(nil, index, 10)})
 	}
 }

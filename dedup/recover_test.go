@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -10,6 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+
+	"cassdelta/internal/rawtopic"
+	"cassdelta/state"
 )
 
 func (w *rig) recovery(files vfs.FS) RecoverConfig {
@@ -165,7 +169,7 @@ func TestRecoverOffsetsOfOneGroup(t *testing.T) {
 	}
 	w.write(0, 2, -1)
 	var letter kgo.Record
-	deadLetter(&letter, letterName, "another", &kgo.Record{Topic: rawName, Offset: before[0].Offset + 1}, errors.New("the other group could not fold it"))
+	deadLetter(&letter, letterName, "another", &kgo.Record{Topic: rawName, Offset: before[0].Offset + 1}, -1, errors.New("the other group could not fold it"))
 	if err := w.writer.ProduceSync(w.ctx, &letter).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,5 +182,33 @@ func TestRecoverOffsetsOfOneGroup(t *testing.T) {
 	after, err := w.positions()
 	if err != nil || after[0].Compare(before[0].Position) > 0 {
 		t.Errorf("the group was at %v, and is at %v (%v): the events between are written by nobody", before[0], after[0], err)
+	}
+}
+
+// TestLettersOfParkedEvents holds that a dead letter is the end of a parked event if it is of that event, and not of another one of its record.
+func TestLettersOfParkedEvents(t *testing.T) {
+	const table = "ks.other"
+	raw := &kgo.Record{Topic: rawName, Partition: 1, Offset: 5}
+	for _, test := range []struct {
+		parked, letter int64 // indices
+		left           bool
+	}{{0, -1, true}, {0, 0, false}, {1, 0, true}, {1, 1, false}, {1, -1, true}} {
+		r := recovery{
+			cfg: RecoverConfig{Group: groupName, RawTopic: RawTopic{Name: rawName, Partitions: rawParts}}, places: map[int32]lastPlace{}, parked: map[parkedTable]state.Position{},
+		}
+		parkedEvent := &kgo.Record{Topic: rawtopic.ParkedTopic(rawName), Key: []byte(table)}
+		for key, value := range map[string]any{HeaderGroup: groupName, HeaderRawPartition: 1, HeaderRawOffset: 5, HeaderIndex: test.parked} {
+			parkedEvent.Headers = append(parkedEvent.Headers, kgo.RecordHeader{Key: key, Value: fmt.Append(nil, value)})
+		}
+		var letter kgo.Record
+		deadLetter(&letter, letterName, groupName, raw, test.letter, errors.New("too odd"))
+		for _, rec := range []*kgo.Record{parkedEvent, &letter} {
+			if err := r.take(rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, left := r.parked[parkedTable{1, table}]; left != test.left {
+			t.Errorf("event %d is parked, and there is a dead letter of %d: parked still %v, expected %v", test.parked, test.letter, left, test.left)
+		}
 	}
 }

@@ -330,7 +330,7 @@ func (t *task) releaseOne(table string, rec *kgo.Record) error {
 		}
 		t.release.at.lettered = e.RawOffset
 		raw := &kgo.Record{Topic: t.w.topic.Name, Partition: e.RawPartition, Offset: e.RawOffset, Value: t.w.rawValue(t.ctx, e.RawPartition, e.RawOffset)}
-		if err := t.letter(raw, deadEvent, fmt.Errorf("event %d of the record: %w", e.Index, err)); err != nil {
+		if err := t.letter(raw, e.Index, deadEvent, fmt.Errorf("event %d of the record: %w", e.Index, err)); err != nil {
 			return err
 		}
 	case err != nil:

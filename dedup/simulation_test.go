@@ -273,16 +273,13 @@ func (s *simulation) work(result *simResult) {
 	s.heal()
 	s.write(s.input.rest())
 	s.settle()
+	if h := s.stop(); h != nil && !s.failed() {
+		h.start()
+		s.opened(h)
+		s.stop()
+	}
 	result.kills, result.virtual = int(s.kills.Load()), time.Since(s.started)
 	result.checkpoints, result.restores, result.standbys = int(s.checkpoints.Load()), int(s.restores.Load()), int(s.standbys.Load())
-	for _, h := range s.hosts {
-		if h.alive() {
-			h.run.stop()
-		}
-	}
-	for _, r := range s.runs {
-		<-r.over
-	}
 	s.ended()
 	if !s.failed() {
 		s.check(result)
@@ -521,6 +518,33 @@ func (s *simulation) settle() {
 	}
 	s.void = !s.failed() && s.rebalancing()
 	s.fail("20 minutes after the last fault not all is folded: %s", s.unfolded())
+}
+
+// stop tells all workers to stop, waits until they have, and returns one that could not store its state, for an earlier fault of its disk.
+func (s *simulation) stop() (unstored *simHost) {
+	for _, h := range s.hosts {
+		if h.alive() {
+			h.run.stop()
+		}
+	}
+	for _, r := range s.runs {
+		<-r.over
+		if r.err != nil && r == r.host.run {
+			unstored = r.host
+		}
+	}
+	return unstored
+}
+
+// opened waits until the one worker that runs has the state of all partitions, where the group is.
+func (s *simulation) opened(h *simHost) {
+	for range 1200 {
+		if s.failed() || h.run.worker.Ready() == nil && h.run.worker.metrics.stores.count() == int(s.partitions) {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	s.fail("20 minutes after its start %s has not opened all partitions", h.name)
 }
 
 // rebalancing reports whether the group is amid a rebalance. Brokers end one after the rebalance timeout, whatever the

@@ -295,16 +295,16 @@ func (t *task) putAside(raw *kgo.Record, reason string, err error) error {
 		return nil
 	}
 	t.lettered = raw.Offset
-	return t.letter(raw, reason, err)
+	return t.letter(raw, -1, reason, err)
 }
 
-// letter produces a dead letter.
-func (t *task) letter(raw *kgo.Record, reason string, err error) error {
+// letter produces a dead letter; index is that of [deadLetter].
+func (t *task) letter(raw *kgo.Record, index int64, reason string, err error) error {
 	if t.produce == nil {
 		return nil
 	}
 	rec, _ := t.slab.next()
-	deadLetter(rec, t.w.cfg.DeadLetterTopic, t.w.cfg.Group, raw, err)
+	deadLetter(rec, t.w.cfg.DeadLetterTopic, t.w.cfg.Group, raw, index, err)
 	t.slab.keep(nil)
 	t.produce(rec)
 	t.produced += len(rec.Value)
