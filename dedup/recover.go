@@ -216,7 +216,8 @@ func (r *recovery) take(rec *kgo.Record) error {
 	if letter && group != "" && group != r.cfg.Group {
 		return nil // another group's, which may be further
 	}
-	if r.park(rec, int32(partition), state.Position{Offset: offset, Done: index + 1}, group) {
+	// A dead letter without an index is of a record: what of it is parked is so still.
+	if event && r.park(rec, int32(partition), state.Position{Offset: offset, Done: index + 1}, group) {
 		return nil // another group parked it
 	}
 	at := lastPlace{Position: state.Position{Offset: offset}, lettered: letter, topic: rec.Topic}
