@@ -51,7 +51,7 @@ func (c *rowDeletions) MaxBatchBytes(string) int32 { return 1 << 20 }
 func TestDeleteManyRows(t *testing.T) {
 	const (
 		perRecord = 100
-		memory    = 128 << 20
+		memory    = 256 << 20
 		growth    = 16 << 20 // that is left to chance
 	)
 	counter := &rowDeletions{t: t, value: []byte("forty bytes of a value, as many rows have")}

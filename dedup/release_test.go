@@ -55,9 +55,7 @@ func (h *handRelease) next() (events int, ok bool) {
 		return h.s.releasing()
 	})
 	before := h.encoded
-	if err := h.s.transaction(h.ctx); err != nil {
-		h.t.Fatal(err)
-	}
+	h.transact(h.s)
 	return h.encoded - before, true
 }
 

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -76,9 +77,15 @@ func (w *rig) drainAfter(s *session, records int) {
 	w.t.Helper()
 	w.await(s, records)
 	for s.waiting() > 0 {
-		if err := s.transaction(w.ctx); err != nil {
-			w.t.Fatal(err)
-		}
+		w.transact(s)
+	}
+}
+
+// transact lets a session that is driven by hand make a transaction. One that the group has moved on without makes none, whatever waits.
+func (w *rig) transact(s *session) {
+	w.t.Helper()
+	if err := cmp.Or(w.ctx.Err(), s.transaction(w.ctx)); err != nil {
+		w.t.Fatalf("%v; the session was assigned %+v; %s", err, s.assigned, w.underWay())
 	}
 }
 
