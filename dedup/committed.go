@@ -22,7 +22,7 @@ import (
 // done is how many events of the record at the offset are in the clean topics; topic is the id of the raw topic, all zeros where the brokers give
 // none; epochs are by which settings the records before were folded, as far as it is known: [epoch]; lettered is there if one of the done events
 // could not be written, and the record is in the dead-letter topic for it; restored=2000 says that the position was set to that
-// of a checkpoint on purpose, when it was at 2000 at most. A commit without metadata is one of the
+// of a checkpoint on purpose, when it was at 2000 at most, or recovered. A commit without metadata is one of the
 // tools that set offsets: no event of the record is done.
 type committed struct {
 	state.Position
@@ -35,7 +35,7 @@ type committed struct {
 	// lettered says that the record at the offset is in the dead-letter topic: one of its events before Done could not be
 	// written; or the position was recovered from its dead letter.
 	lettered bool
-	// restored is 0, or says that the position was set to that of a checkpoint on purpose, and that it was not beyond this offset before:
+	// restored is 0, or says that the position was set to that of a checkpoint on purpose, or recovered, and that it was not beyond this offset before:
 	// state that is ahead of the position is of no use. It is said until the position is there again, as workers start one after the other.
 	restored int64
 	// parked says which tables are parked, as [parked.text].

@@ -58,7 +58,7 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 	switch {
 	case !r.hasGroup && r.hasState:
 		return refuse("the state in %s is at %v and the group has no committed position: its offsets were deleted or have expired, or this is another group; "+
-			"recover them with cassdelta recover-offsets, or use the group that the state belongs to; %s", r.directory, s, startOver)
+			"recover them with cassdelta recover-offsets, which is to be given the state directories of all workers; or use the group that the state belongs to; %s", r.directory, s, startOver)
 	case !r.hasGroup && r.log.start > 0 && !r.withoutState:
 		return refuse("there is no state in %s, the group has no committed position, and the log begins at %d only: what was before is not known, so rows would be reported as not "+
 			"complete, and events may have been written by another group; restore a checkpoint, or give --without-state to begin here all the same", r.directory, r.log.start)
@@ -78,7 +78,7 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 		return refuse("the records from the group's position %v to the start of the log, %d, were deleted before they were folded, and the changes in them are lost; "+
 			"raise the topic's retention; %s", c, r.log.start, startOver)
 	case r.hasState && s.Compare(c.Position) > 0:
-		return refuse("the state in %s is at %v, ahead of the group's position %v: it is from another life of the group, whose offsets were set back since; "+
+		return refuse("the state in %s is at %v, ahead of the group's position %v: it is from another life of the group, whose offsets were set back since, or the directory was not at hand when they were recovered; "+
 			"remove that directory, the state is then built again from the raw topic up to the group's position; or set the group's offsets as they were",
 			r.directory, s, c)
 	case r.hasState && s != c.Position && s.Offset < r.log.start:

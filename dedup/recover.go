@@ -28,9 +28,9 @@ type RecoverConfig struct {
 	// CleanTopics and DeadLetterTopic are all that workers of the group have written to. One that does not exist has nothing.
 	CleanTopics     []string
 	DeadLetterTopic string
-	// StateDirectory is that of a worker that does not run. Empty: there is none.
-	StateDirectory string
-	Log            *zap.Logger
+	// StateDirectories are those of workers that do not run.
+	StateDirectories []string
+	Log              *zap.Logger
 
 	files vfs.FS // of the tests
 }
@@ -44,8 +44,8 @@ type Recovered struct {
 }
 
 // RecoverOffsets gives the group positions that it has lost: for each raw partition without one, behind the last event or dead letter that
-// is committed, or where the state is if that is further. Records behind that made no event, so folding them again makes none. It
-// returns what it committed, and an error, with nothing committed, if workers run or if for a partition nothing tells where the group was.
+// is committed, or where the state is if that is further. Records behind that made no event, so folding them again makes none. State that
+// is further than what was found is replaced by a checkpoint when its worker starts. It returns what it committed, and an error, with nothing committed, if workers run or if for a partition nothing tells where the group was.
 func RecoverOffsets(ctx context.Context, cfg RecoverConfig) ([]Recovered, error) {
 	if cfg.files == nil {
 		cfg.files = vfs.Default
@@ -252,7 +252,8 @@ func (r *recovery) park(rec *kgo.Record, partition int32, at state.Position, gro
 
 // position is where the group was, as far as it matters.
 func (r *recovery) position(p int32, log bounds) (c committed, from string, err error) {
-	c = committed{epoch: -1, topic: r.cfg.RawTopic.ID}
+	// State that is ahead, in a directory that is not here, is behind records that made no event: a checkpoint takes its place.
+	c = committed{epoch: -1, topic: r.cfg.RawTopic.ID, restored: log.end}
 	for t := range r.parked {
 		if t.partition == p {
 			return c, "", fmt.Errorf("events of table %s are parked, and which of them are released was with the lost position; "+
@@ -263,13 +264,15 @@ func (r *recovery) position(p int32, log bounds) (c committed, from string, err 
 	if ok {
 		c.Position, c.lettered, from = place.Position, place.lettered, "the last record in topic "+place.topic
 	}
-	at, known, err := r.stateOf(p)
-	if err != nil {
-		return c, "", err
-	}
-	if known && (!ok || at.Compare(c.Position) > 0) {
-		c.lettered = c.lettered && c.Offset == at.Offset
-		c.Position, from = at, "the state in "+r.cfg.StateDirectory
+	for _, directory := range r.cfg.StateDirectories {
+		at, known, err := r.stateOf(directory, p)
+		if err != nil {
+			return c, "", err
+		}
+		if known && (from == "" || at.Compare(c.Position) > 0) {
+			c.lettered = c.lettered && c.Offset == at.Offset
+			c.Position, from = at, "the state in "+directory
+		}
 	}
 	switch {
 	case from == "" && (r.cut != "" || log.start > 0):
@@ -283,12 +286,9 @@ func (r *recovery) position(p int32, log bounds) (c committed, from string, err 
 	return c, from, nil
 }
 
-// stateOf is the position of the state of a partition, if it is here.
-func (r *recovery) stateOf(p int32) (at state.Position, ok bool, err error) {
-	if r.cfg.StateDirectory == "" {
-		return at, false, nil
-	}
-	dir := r.cfg.files.PathJoin(r.cfg.StateDirectory, path.Join(r.cfg.RawTopic.Name, strconv.Itoa(int(p))))
+// stateOf is the position of the state of a partition in a state directory, if it is there.
+func (r *recovery) stateOf(directory string, p int32) (at state.Position, ok bool, err error) {
+	dir := r.cfg.files.PathJoin(directory, path.Join(r.cfg.RawTopic.Name, strconv.Itoa(int(p))))
 	if _, err := r.cfg.files.Stat(dir); err != nil {
 		return at, false, nil
 	}

@@ -22,7 +22,7 @@ func (w *rig) recovery(files vfs.FS) RecoverConfig {
 		Log: zap.NewNop(),
 	}
 	if files != nil {
-		c.StateDirectory, c.files = stateDirectory, files
+		c.StateDirectories, c.files = []string{stateDirectory}, files
 	}
 	return c
 }
@@ -131,6 +131,76 @@ func TestRecoverOffsets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRecoverOffsetsOfTwoDisks has the state of half of the partitions in one directory, and that of the others in another, each behind records
+// that made no event.
+func TestRecoverOffsetsOfTwoDisks(t *testing.T) {
+	w := newRig(t)
+	for p := range int32(rawParts) {
+		w.write(p, 3, 0, 0)
+	}
+	disk := vfs.NewMem()
+	if err := w.start("a", disk).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"1", "3"} {
+		if err := disk.MkdirAll("other/"+rawName, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := disk.Rename(disk.PathJoin(stateDirectory, rawName, p), disk.PathJoin("other", rawName, p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := w.recovery(disk)
+	c.StateDirectories = append(c.StateDirectories, "other")
+	found, err := RecoverOffsets(w.ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range found {
+		in := stateDirectory
+		if r.Partition%2 == 1 {
+			in = "other"
+		}
+		if r.Position != before[r.Partition].Position || r.From != "the state in "+in {
+			t.Errorf("partition %d is at %v, from %s, expected %v from the state in %s", r.Partition, r.Position, r.From, before[r.Partition].Position, in)
+		}
+	}
+}
+
+// TestRecoverOffsetsAndStateAhead recovers positions while nobody knows of a disk, whose state is behind records that made no event. It is replaced when its worker
+// starts: by a checkpoint that is not.
+func TestRecoverOffsetsAndStateAhead(t *testing.T) {
+	w := newRig(t)
+	store := objectStore(t)
+	disk := vfs.NewCrashableMem()
+	w.writeAll(3)
+	if err := w.start("a", disk, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	w.writeAll(3, 0, 0)
+	if err := w.start("a", disk, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RecoverOffsets(w.ctx, w.recovery(nil)); err != nil {
+		t.Fatal(err)
+	}
+	w.writeAll(2)
+	if err := w.start("a", disk, withCheckpoints(store, atEnd)).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
 }
 
 // TestRecoverOffsetsRefuses has events whose records are gone, and a partition of which none is left to tell.

@@ -17,11 +17,11 @@ import (
 type recoverOffsetsCmd struct {
 	config.File
 
-	Kafka          kafkaFlags `embed:"" prefix:"kafka-"`
-	topicFlags     `embed:""`
-	Group          string `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group whose positions are lost. Default: ${default}."`
-	TopicPrefix    string `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
-	StateDirectory string `placeholder:"DIR" help:"State directory of a worker that is stopped, if there is one: it may know more than the topics."`
+	Kafka            kafkaFlags `embed:"" prefix:"kafka-"`
+	topicFlags       `embed:""`
+	Group            string   `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group whose positions are lost. Default: ${default}."`
+	TopicPrefix      string   `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
+	StateDirectories []string `name:"state-directory" placeholder:"DIR" help:"State directories of the workers, which are stopped: they may know more than the topics."`
 }
 
 // Run recovers the positions and prints them.
@@ -41,7 +41,7 @@ func (c *recoverOffsetsCmd) Run(ctx context.Context, log *zap.Logger, stdout io.
 	}
 	found, err := dedup.RecoverOffsets(ctx, dedup.RecoverConfig{
 		ClientOpts: c.Kafka.Opts(), RawTopic: topic, Group: c.Group, CleanTopics: clean, DeadLetterTopic: c.DeadLetterTopic,
-		StateDirectory: c.StateDirectory, Log: log,
+		StateDirectories: c.StateDirectories, Log: log,
 	})
 	if err != nil {
 		return err
