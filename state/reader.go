@@ -57,7 +57,7 @@ func OpenReader(dir string, opts Options) (*Reader, error) {
 	po.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
 	db, err := pebble.Open(dir, po)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("state: opening the store in %s: %w; %s", dir, err, ifDamaged), lock.Close())
+		return nil, errors.Join(fmt.Errorf("state: opening the store in %s: %w; %s", dir, explained(err), ifDamaged), lock.Close())
 	}
 	r := &Reader{from: db, name: dir, close: func() error { return errors.Join(db.Close(), lock.Close()) }}
 	if err := r.load(); err != nil {
@@ -156,7 +156,7 @@ func (r *Reader) Get(key []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("state: %s: reading: %w", r.name, err)
+		return nil, fmt.Errorf("state: %s: reading: %w", r.name, explained(err))
 	}
 	defer closer.Close()
 	return append([]byte{}, value...), nil
@@ -167,11 +167,11 @@ func (r *Reader) Get(key []byte) ([]byte, error) {
 func (r *Reader) Scan(from, to []byte, fn func(key, value []byte) (more bool, err error)) (err error) {
 	it, err := r.from.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
-		return fmt.Errorf("state: %s: scanning: %w", r.name, err)
+		return fmt.Errorf("state: %s: scanning: %w", r.name, explained(err))
 	}
 	defer func() {
 		if closed := it.Close(); err == nil && closed != nil {
-			err = fmt.Errorf("state: %s: scanning: %w", r.name, closed)
+			err = fmt.Errorf("state: %s: scanning: %w", r.name, explained(closed))
 		}
 	}()
 	for ok := it.First(); ok; ok = it.Next() {
@@ -180,7 +180,7 @@ func (r *Reader) Scan(from, to []byte, fn func(key, value []byte) (more bool, er
 		}
 		value, err := it.ValueAndErr()
 		if err != nil {
-			return fmt.Errorf("state: %s: scanning: %w", r.name, err)
+			return fmt.Errorf("state: %s: scanning: %w", r.name, explained(err))
 		}
 		if more, err := fn(it.Key(), value); err != nil || !more {
 			return err

@@ -19,7 +19,7 @@ func (t *Txn) Scan(from, to []byte, fn func(key, value []byte) (more bool, err e
 	}
 	iter, err := t.iterator(from, to)
 	if err != nil {
-		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
+		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, explained(err))
 	}
 	t.scanning++
 	err = t.merge(iter, from, to, fn)
@@ -64,7 +64,7 @@ func (t *Txn) merge(iter *pebble.Iterator, from, to []byte, fn func(key, value [
 		if side < 0 {
 			value, err := iter.ValueAndErr()
 			if err != nil {
-				return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
+				return fmt.Errorf("state: %s: scanning: %w", t.s.dir, explained(err))
 			}
 			if more, err := fn(iter.Key(), value); err != nil || !more {
 				return err
@@ -86,7 +86,7 @@ func (t *Txn) merge(iter *pebble.Iterator, from, to []byte, fn func(key, value [
 // scanned returns why the iterator ended before its upper bound, if it did.
 func (t *Txn) scanned(iter *pebble.Iterator) error {
 	if err := iter.Error(); err != nil {
-		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, err)
+		return fmt.Errorf("state: %s: scanning: %w", t.s.dir, explained(err))
 	}
 	return nil
 }

@@ -129,7 +129,7 @@ func (s *Store) open() error {
 	db, err := pebble.Open(s.dir, po)
 	if err != nil {
 		return fmt.Errorf("state: opening the store in %s: %w; if files are damaged or missing, move the directory "+
-			"away: the state is then built again from the raw topic", s.dir, err)
+			"away: the state is then built again from the raw topic", s.dir, explained(err))
 	}
 	s.db = db
 	s.batch = db.NewBatch(pebble.WithMaxRetainedSizeBytes(retainBatch))
@@ -139,17 +139,17 @@ func (s *Store) open() error {
 	if value, closer, err := db.Get(epochKey); err == nil {
 		s.epoch = string(value)
 		if err := closer.Close(); err != nil {
-			return fmt.Errorf("state: %s: reading the epoch: %w", s.dir, err)
+			return fmt.Errorf("state: %s: reading the epoch: %w", s.dir, explained(err))
 		}
 	} else if !errors.Is(err, pebble.ErrNotFound) {
-		return fmt.Errorf("state: %s: reading the epoch: %w", s.dir, err)
+		return fmt.Errorf("state: %s: reading the epoch: %w", s.dir, explained(err))
 	}
 	value, closer, err := db.Get(s.positionKey)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("state: %s: reading the position: %w", s.dir, err)
+		return fmt.Errorf("state: %s: reading the position: %w", s.dir, explained(err))
 	}
 	defer closer.Close()
 	p, err := decodePosition(value)
@@ -169,7 +169,7 @@ func (s *Store) identify() error {
 		return s.id.check(s.dir, value)
 	}
 	if !errors.Is(err, pebble.ErrNotFound) {
-		return fmt.Errorf("state: %s: reading the identity: %w", s.dir, err)
+		return fmt.Errorf("state: %s: reading the identity: %w", s.dir, explained(err))
 	}
 	it, err := s.db.NewIter(nil)
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *Store) usable() error {
 
 // breakWith makes the store unusable, and returns the error.
 func (s *Store) breakWith(doing string, err error) error {
-	err = fmt.Errorf("state: %s: %s: %w", s.dir, doing, err)
+	err = fmt.Errorf("state: %s: %s: %w", s.dir, doing, explained(err))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken == nil {

@@ -95,7 +95,7 @@ func (t *Txn) load(hash uint64, key []byte) (int, error) {
 		index, absent, err = t.read(hash, key)
 	}
 	if err != nil && !errors.Is(err, ErrTooLarge) {
-		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, err)
+		return 0, fmt.Errorf("state: %s: reading: %w", t.s.dir, explained(err))
 	}
 	t.s.missing.note(absent)
 	return index, err

@@ -36,14 +36,14 @@ func (s *Store) Warm(rows int) (done bool, err error) {
 	_, to := SpaceSpan(nil, nil, uint16(s.id.Partition), SpaceRows)
 	iter, err := s.db.NewIter(&pebble.IterOptions{LowerBound: s.warm, UpperBound: to})
 	if err != nil {
-		return false, fmt.Errorf("state: %s: warming: %w", s.dir, err)
+		return false, fmt.Errorf("state: %s: warming: %w", s.dir, explained(err))
 	}
 	err = s.warmWith(iter, rows)
 	if closeErr := iter.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return false, fmt.Errorf("state: %s: warming: %w", s.dir, err)
+		return false, fmt.Errorf("state: %s: warming: %w", s.dir, explained(err))
 	}
 	return s.warm == nil, nil
 }
