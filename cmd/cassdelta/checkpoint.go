@@ -21,12 +21,12 @@ type s3Flags struct {
 	SecretKey string `env:"CASSDELTA_CHECKPOINT_S3_SECRET_KEY" placeholder:"SECRET" help:"Secret key; better not given on the command line, which others on the machine can see."`
 }
 
-// open opens the store; nil if there is none.
-func (f *storeFlags) open() (objects.Store, error) {
+// open opens the store; nil if none is given. Existing says that a directory is to be there.
+func (f *storeFlags) open(existing bool) (objects.Store, error) {
 	if f.Store == "" {
 		return nil, nil
 	}
-	s, err := objects.Open(objects.Config{URL: f.Store, S3: objects.S3Config(f.S3)})
+	s, err := objects.Open(objects.Config{URL: f.Store, S3: objects.S3Config(f.S3), Existing: existing})
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint-store: %w", err)
 	}
@@ -41,6 +41,6 @@ type checkpointFlags struct {
 }
 
 func (f *checkpointFlags) config() (dedup.CheckpointConfig, error) {
-	store, err := f.open()
+	store, err := f.open(false)
 	return dedup.CheckpointConfig{Store: store, Interval: f.Interval, Retain: f.Retain}, err
 }

@@ -58,6 +58,10 @@ func TestRefusals(t *testing.T) {
 			"cassdelta state tables: ARG has no checkpoints: expected those of group cassdelta-dedup; check --checkpoint-store, which is to be that of the workers",
 		},
 		{
+			"state, no store of checkpoints", "state tables --checkpoint-store " + missing, exitFailed,
+			"cassdelta state tables: checkpoint-store: expected the directory of a store: stat ARG: no such file or directory; give the one that the workers have",
+		},
+		{
 			"dev, no cdc_raw", "dev --until-end " + missing, exitFailed,
 			"cassdelta dev: the directory ARG cannot be read (no such file or directory): give the cdc_raw_directory that is set in a node's cassandra.yaml; " +
 				"the node makes it when it starts with cdc_enabled: true",

@@ -46,7 +46,7 @@ type repository struct {
 
 // open finds the checkpoints; nil if no store is given.
 func (f *repository) open(ctx context.Context) (*checkpoint.Repository, error) {
-	store, err := f.Checkpoint.open()
+	store, err := f.Checkpoint.open(true)
 	if err != nil || store == nil {
 		return nil, err
 	}

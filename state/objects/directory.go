@@ -38,7 +38,7 @@ func NewDirectory(root string, disk vfs.FS) (*Directory, error) {
 	}
 	d := &Directory{root: root, fs: disk}
 	if err := files.MakeDirectory(disk.PathJoin(root, unfinished), disk); err != nil {
-		return nil, d.failed("make", "", err)
+		return nil, d.failed("make", unfinished, err)
 	}
 	return d, d.clean()
 }

@@ -57,19 +57,29 @@ type Config struct {
 	S3  S3Config
 	// FS is the file system of a directory; nil is the machine's.
 	FS vfs.FS
+	// Existing says that a directory is to be there: it is not made.
+	Existing bool
 }
 
-// Open makes a store. It does not connect; a directory is made if it is not there.
+// schemePattern is the start of what is meant as an address. A letter alone is a drive of Windows.
+var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`)
+
+// Open makes a store. It does not connect; a directory is made if it is not there, unless it is to be.
 func Open(c Config) (Store, error) {
 	if rest, ok := strings.CutPrefix(c.URL, "s3://"); ok {
 		bucket, prefix, _ := strings.Cut(rest, "/")
 		return NewS3(bucket, prefix, c.S3)
 	}
-	if scheme, _, ok := strings.Cut(c.URL, "://"); ok {
-		return nil, fmt.Errorf("the store %s:// is not known: expected s3://BUCKET/PREFIX, or the path of a directory", scheme)
+	if schemePattern.MatchString(c.URL) {
+		return nil, fmt.Errorf("the store %s is not known: expected s3://BUCKET/PREFIX, or the path of a directory, before which ./ is put if it has a colon", c.URL)
 	}
 	if c.FS == nil {
 		c.FS = vfs.Default
+	}
+	if c.Existing && c.URL != "" {
+		if _, err := c.FS.Stat(c.URL); err != nil {
+			return nil, fmt.Errorf("expected the directory of a store: %w; give the one that the workers have", err)
+		}
 	}
 	return NewDirectory(c.URL, c.FS)
 }

@@ -254,10 +254,27 @@ func TestCredentialsStayUnsaid(t *testing.T) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
-	for url, want := range map[string]bool{"s3://": false, "s3:///a": false, "s3://b": true, "s3://b/a/b/": true, "gs://b": false, "": false} {
+	for url, want := range map[string]bool{"s3://": false, "s3:///a": false, "s3://b": true, "s3://b/a/b/": true, "gs://b": false, "": false,
+		"s3:/b/a": false, "s3:b": false, "file:/a": false, "a": true, "a/s3:": true, "C:/a": true} {
 		_, err := Open(Config{URL: url, FS: vfs.NewMem()})
 		if (err == nil) != want {
 			t.Errorf("%q: %v", url, err)
+		}
+	}
+}
+
+// A store that is only looked into is not made.
+func TestExistingDirectory(t *testing.T) {
+	disk := vfs.NewMem()
+	if _, err := Open(Config{URL: "a/b", FS: disk, Existing: true}); err == nil || !strings.Contains(err.Error(), "a/b") {
+		t.Errorf("error %v, expected that there is no directory a/b", err)
+	}
+	if names, err := disk.List(""); err != nil || len(names) > 0 {
+		t.Errorf("%q was made, error %v", names, err)
+	}
+	for _, existing := range []bool{false, true} {
+		if _, err := Open(Config{URL: "a/b", FS: disk, Existing: existing}); err != nil {
+			t.Error(err)
 		}
 	}
 }
