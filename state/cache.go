@@ -15,6 +15,7 @@ import (
 type Cache struct {
 	blocks *pebble.Cache
 	files  *pebble.FileCache
+	room   int64 // for blocks
 
 	mu        sync.Mutex
 	memTables int64            // the budget, in bytes
@@ -34,7 +35,7 @@ const (
 // store that uses it.
 func NewCache(blocks, memTables int64) *Cache {
 	c := &Cache{
-		blocks: pebble.NewCache(blocks + memTables), files: pebble.NewFileCache(2, openFiles), memTables: memTables,
+		blocks: pebble.NewCache(blocks + memTables), files: pebble.NewFileCache(2, openFiles), room: blocks, memTables: memTables,
 		taken: map[*Store]int64{}, giveBack: func() {},
 	}
 	c.hold()

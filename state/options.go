@@ -39,9 +39,12 @@ const (
 	minMemTable          = 4 << 20
 	defaultFlushInterval = 10 * time.Second
 	ownCacheBytes        = 8 << 20
-	// firstTable is the size of tables in level 0; that of the levels below it doubles, up to largestTable.
-	firstTable   = 16 << 20
-	largestTable = 64 << 20
+	// Tables of level 0 have a size between these, and those below up to levelsGrow times that. A look-up reads the filter of a table
+	// as a whole, which is about a hundredth of it and has to stay in the cache: so the larger of the two is for large caches.
+	leastTable   = 2 << 20
+	mostTable    = 16 << 20
+	levelsGrow   = 4
+	cachedTables = 32 // of level 0, that would fill the cache
 )
 
 // MemTableBytes divides a budget of memory for the memtables of a process among its stores: 64 MB each as long as
@@ -67,8 +70,13 @@ func (o *Options) pebbleOptions() *pebble.Options {
 		MaxManifestFileSize:         1 << 20, // each checkpoint has a copy
 		Logger:                      logger{o.Log, o.Fatal},
 	}
+	room := int64(ownCacheBytes)
+	if o.Cache != nil {
+		room = o.Cache.room
+	}
+	first := min(max(leastTable, room/cachedTables), mostTable)
 	for i := range p.TargetFileSizes {
-		p.TargetFileSizes[i] = int64(min(firstTable<<i, largestTable))
+		p.TargetFileSizes[i] = min(first<<i, first*levelsGrow)
 	}
 	p.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := range p.Levels {
