@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -227,6 +228,9 @@ func TestPositionInOpenTransaction(t *testing.T) {
 	})
 	w.write(0, 50)
 	<-arrived
+	if found, err := tryFetchCommitted(w.ctx, w.writer, groupName, w.topic, []int32{0}); !errors.Is(err, kerr.UnstableOffsetCommit) {
+		t.Errorf("the position is said to be %v (%v), and a transaction with another one is open", found, err)
+	}
 	if _, err := w.adm.LeaveGroup(w.ctx, kadm.LeaveGroup(groupName).InstanceIDs(sessionOf("a"))); err != nil {
 		t.Fatal(err)
 	}
