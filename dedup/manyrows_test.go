@@ -52,7 +52,7 @@ func TestDeleteManyRows(t *testing.T) {
 	const (
 		perRecord = 100
 		memory    = 256 << 20
-		growth    = 16 << 20 // that is left to chance
+		growth    = 40 << 20 // that is left to chance, and to caches that fewer rows do not fill
 	)
 	counter := &rowDeletions{t: t, value: []byte("forty bytes of a value, as many rows have")}
 	d := foldOnDisk(t, counter, memory)
@@ -101,8 +101,8 @@ func TestDeleteManyRows(t *testing.T) {
 		}
 	}
 	for i, what := range []string{"partition", "range"} {
-		if many, few := peaks[i], peaks[2+i]; many-few > growth && *manyRows >= 1_000_000 {
-			t.Errorf("%s: the greatest resident set is %d MiB of a tenth of the rows, and %d MiB of all", what, few>>20, many>>20)
+		if many, few := peaks[i], peaks[2+i]; (many-few > growth || many > memory) && *manyRows >= 1_000_000 {
+			t.Errorf("%s: the greatest resident set is %d MiB of a tenth of the rows, and %d MiB of all, of %d MiB that it may take", what, few>>20, many>>20, memory>>20)
 		}
 	}
 }
