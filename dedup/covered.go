@@ -181,9 +181,10 @@ func (f *Fold) insertRange(from, to []byte, d commitlog.Deletion) error {
 	w := &f.work
 	for bytes.Compare(from, to) < 0 {
 		// Those that overlap or adjoin it, as many as a batch takes; then up to the end of the last of them, and on
-		// from there.
+		// from there. At least two, whatever a batch takes: the first may end at from, and one alone would not lead on.
 		b := &w.batch
 		b.reset()
+		more := false
 		w.from = append(append(append(w.from[:0], w.prefix...), byte(state.KindRange)), from...)
 		w.to = append(append(w.to[:0], w.prefix...), byte(state.KindRange)+1)
 		err := f.call.tx.Scan(w.from, w.to, func(key, value []byte) (bool, error) {
@@ -194,13 +195,16 @@ func (f *Fold) insertRange(from, to []byte, d commitlog.Deletion) error {
 			if bytes.Compare(start, to) > 0 {
 				return false, nil
 			}
-			return b.add(key, value), nil
+			if more = b.full() && len(b.items) > 1; !more {
+				b.add(key, value)
+			}
+			return !more, nil
 		})
 		if err != nil {
 			return err
 		}
 		stop := to
-		if b.full() {
+		if more {
 			if last := b.key(len(b.items) - 1)[len(w.prefix)+1:]; bytes.Compare(last, to) < 0 {
 				stop = last
 			}
