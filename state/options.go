@@ -39,12 +39,12 @@ const (
 	minMemTable          = 4 << 20
 	defaultFlushInterval = 10 * time.Second
 	ownCacheBytes        = 8 << 20
-	// Tables of level 0 have a size between these, and those below up to levelsGrow times that. A look-up reads the filter of a table
-	// as a whole, which is about a hundredth of it and has to stay in the cache: so the larger of the two is for large caches.
+	// Tables have a size between these. A look-up reads the filter of a table as a whole, which is about a hundredth of it and has
+	// to stay in the cache: so the larger of the two is for large caches. Tables that grow with the level make compactions, and with them what
+	// a checkpoint uploads, come in larger pieces, for which the stream stands still.
 	leastTable   = 2 << 20
 	mostTable    = 16 << 20
-	levelsGrow   = 4
-	cachedTables = 32 // of level 0, that would fill the cache
+	cachedTables = 32 // that would fill the cache
 )
 
 // MemTableBytes divides a budget of memory for the memtables of a process among its stores: 64 MB each as long as
@@ -74,9 +74,8 @@ func (o *Options) pebbleOptions() *pebble.Options {
 	if o.Cache != nil {
 		room = o.Cache.room
 	}
-	first := min(max(leastTable, room/cachedTables), mostTable)
 	for i := range p.TargetFileSizes {
-		p.TargetFileSizes[i] = min(first<<i, first*levelsGrow)
+		p.TargetFileSizes[i] = min(max(leastTable, room/cachedTables), mostTable)
 	}
 	p.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := range p.Levels {
