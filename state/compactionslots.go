@@ -9,10 +9,10 @@ import (
 )
 
 // CompactionSlots are how many compactions may run at a time in all stores of a process, one in each at most. If more stores have one
-// to run, that which needs it most is next. Without, as many run as there are stores, and leave little of the cores to the stream.
+// to run, that which is first by Pebble's own order is next. Without, as many run as there are stores, and leave little of the cores to the stream.
 //
-// Flushes do not wait for a slot: a store that gets none for long stops its commits as one with a slow disk does, until it is the one that
-// needs it most.
+// Flushes do not wait for a slot: a store that gets none for long stops its commits as one with a slow disk does, until it is the
+// first.
 //
 // Pebble calls [pebble.CompactionScheduler] with the mutex of a database held in some methods, and takes it in those of
 // [pebble.DBForCompaction]. So mu is never held while a database is called.
@@ -145,7 +145,8 @@ func (c *CompactionSlots) neediest() (best *compactions) {
 
 // schedule offers the slot to a store, and reports whether it takes it.
 func (c *CompactionSlots) schedule(s *compactions) (accepted bool) {
-	if s.running {
+	if s.running { // it got another one meanwhile
+		c.missed = true
 		return false
 	}
 	s.running = true

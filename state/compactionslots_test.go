@@ -36,24 +36,25 @@ func (d *fakeDB) GetWaitingCompaction() (bool, pebble.WaitingCompaction) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		panic(d.name + " is called after it was closed")
-	}
-	if !d.waiting || len(d.need) == 0 {
-		d.waiting = false
+	if !d.waits() {
 		return false, pebble.WaitingCompaction{}
 	}
 	return true, d.need[0]
 }
 
-func (d *fakeDB) Schedule(slot pebble.CompactionGrantHandle) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// waits reports whether a compaction waits for a slot.
+func (d *fakeDB) waits() bool {
 	if d.closed {
 		panic(d.name + " is called after it was closed")
 	}
-	if !d.waiting || len(d.need) == 0 {
-		d.waiting = false
+	d.waiting = d.waiting && len(d.need) > 0
+	return d.waiting
+}
+
+func (d *fakeDB) Schedule(slot pebble.CompactionGrantHandle) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.waits() {
 		return false
 	}
 	d.run(slot)
@@ -315,9 +316,7 @@ func TestStoresShareCompactions(t *testing.T) {
 			if err := db.Flush(); err != nil {
 				t.Error(err)
 			}
-			for db.Metrics().Compact.Count == 0 { // each comes to its turn
-				time.Sleep(time.Millisecond)
-			}
+			await(t, "each store comes to its turn", func() bool { return db.Metrics().Compact.Count > 0 })
 			if err := db.Close(); err != nil {
 				t.Error(err)
 			}
@@ -329,11 +328,20 @@ func TestStoresShareCompactions(t *testing.T) {
 		defer shared.mu.Unlock()
 		return shared.running
 	}
-	for taken() > 0 { // a database may be closed before its last compaction gives back the slot
-		time.Sleep(time.Millisecond)
-	}
+	// A database may be closed before its last compaction gives back the slot.
+	await(t, "all slots are given back", func() bool { return taken() == 0 })
 	if running.most.Load() != 1 {
 		t.Errorf("%d compactions, %d at a time, expected one", ended.Load(), running.most.Load())
 	}
 	t.Logf("%d compactions", ended.Load())
+}
+
+// await waits until a condition holds that is not announced, for longer than any machine takes.
+func await(t *testing.T, what string, condition func() bool) {
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("waited in vain until %s", what)
+			return
+		}
+	}
 }
