@@ -98,7 +98,9 @@ func (s *Store) listener() *pebble.EventListener {
 				s.manifest.Store(true)
 			}
 		},
+		CompactionEnd: func(pebble.CompactionInfo) { s.replaced.Store(true) },
 		FlushEnd: func(info pebble.FlushInfo) {
+			s.replaced.Store(true)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			ended = info.Err

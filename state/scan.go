@@ -28,7 +28,8 @@ func (t *Txn) Scan(from, to []byte, fn func(key, value []byte) (more bool, err e
 		return errors.Join(err, iter.Close())
 	}
 	if iter.Error() != nil {
-		t.closeIter()
+		t.iter = nil
+		iter.Close() // its error was returned already
 	}
 	return err
 }
@@ -101,6 +102,9 @@ func (t *Txn) iterator(from, to []byte) (*pebble.Iterator, error) {
 		t.iter.SetBounds(from, to)
 		return t.iter, nil
 	}
+	if err := t.hold(); err != nil {
+		return nil, err
+	}
 	iter, err := t.from.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return nil, err
@@ -109,12 +113,4 @@ func (t *Txn) iterator(from, to []byte) (*pebble.Iterator, error) {
 		t.iter = iter
 	}
 	return iter, nil
-}
-
-// closeIter closes the transaction's iterator. An error of it was returned by the scan that met it.
-func (t *Txn) closeIter() {
-	if t.iter != nil {
-		t.iter.Close()
-		t.iter = nil
-	}
 }

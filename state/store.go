@@ -54,6 +54,9 @@ type Store struct {
 	looked    time.Time       // when it was last looked what the memtables have
 	flushDone <-chan struct{} // of the last flush begun by FlushIfDue; nil if it was seen to end
 
+	replaced atomic.Bool    // a flush or a compaction has ended since a transaction held the tables
+	closing  sync.WaitGroup // iterators of transactions that have ended
+
 	ending atomic.Bool  // Close was called
 	life   sync.RWMutex // held while the database must not be closed
 	closed bool
@@ -269,6 +272,7 @@ func (s *Store) release() error {
 	}
 	var errs [3]error
 	if s.db != nil {
+		s.closing.Wait()
 		errs[0] = s.batch.Close()
 		errs[1] = s.db.Close()
 	}

@@ -33,6 +33,7 @@ type Txn struct {
 	iter     *pebble.Iterator // made by the first scan, used again by the next
 	scanning int              // scans under way
 	probe    *pebble.Iterator // made by the first key that is probably not there
+	held     *pebble.Iterator // see hold
 }
 
 // Begin begins a transaction. There is one at a time: if the one before has not ended, or if the store is not usable,
@@ -88,10 +89,12 @@ func (t *Txn) load(hash uint64, key []byte) (int, error) {
 	t.s.counts.gets++
 	var index int
 	var absent bool
-	var err error
-	if t.s.missing.probably() {
+	err := t.hold()
+	switch {
+	case err != nil:
+	case t.s.missing.probably():
 		index, absent, err = t.look(hash, key)
-	} else {
+	default:
 		index, absent, err = t.read(hash, key)
 	}
 	if err != nil && !errors.Is(err, ErrTooLarge) {
@@ -306,7 +309,6 @@ func (t *Txn) Commit(p Position) error {
 		return fmt.Errorf("state: %s: commit at position %v, expected one at or after that of the store, %v; "+
 			"nothing was stored", s.dir, p, now)
 	}
-	t.closeIter()
 	s.batch.Reset()
 	if err := t.fill(s.batch, p); err != nil {
 		return s.breakWith("committing", err)
@@ -358,10 +360,9 @@ func (t *Txn) Discard() {
 	if t.o == nil {
 		return
 	}
-	t.closeIter()
-	if t.probe != nil {
-		t.probe.Close() // an error of it was returned by the read that met it
-		t.probe = nil
+	if t.iter != nil || t.probe != nil || t.held != nil {
+		t.letGo(t.iter, t.probe, t.held)
+		t.iter, t.probe, t.held = nil, nil, nil
 	}
 	t.o.reset()
 	t.o, t.err = nil, errEnded
