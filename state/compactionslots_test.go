@@ -1,17 +1,22 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // fakeDB is a database as its scheduler sees it. As in Pebble a refusal is noted under the mutex under which a slot is asked for.
@@ -343,5 +348,29 @@ func await(t *testing.T, what string, condition func() bool) {
 			t.Errorf("waited in vain until %s", what)
 			return
 		}
+	}
+}
+
+// TestSlotsOfAFailedOpen holds a store that could not be opened to leaving nothing among those that slots are handed to.
+func TestSlotsOfAFailedOpen(t *testing.T) {
+	slots := NewCompactionSlots(1)
+	registered := false
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind != errorfs.OpCreate || !strings.HasPrefix(path.Base(op.Path), "temporary.") {
+			return nil
+		}
+		slots.mu.Lock()
+		defer slots.mu.Unlock()
+		registered = len(slots.stores) == 1
+		return syscall.ENOSPC
+	}))
+	if s, err := Open("dir", testIdentity, Options{FS: fs, Compactions: slots}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("opened: %v, %v", s != nil, err)
+	}
+	if !registered {
+		t.Error("the store was not among those of the slots when the disk failed")
+	}
+	if len(slots.stores) != 0 {
+		t.Error("a store that is not open is among those of the slots")
 	}
 }

@@ -102,7 +102,7 @@ func (t *Txn) iterator(from, to []byte) (*pebble.Iterator, error) {
 		t.iter.SetBounds(from, to)
 		return t.iter, nil
 	}
-	if err := t.hold(); err != nil {
+	if err := t.pin(); err != nil {
 		return nil, err
 	}
 	iter, err := t.from.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})

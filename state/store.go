@@ -54,7 +54,7 @@ type Store struct {
 	looked    time.Time       // when it was last looked what the memtables have
 	flushDone <-chan struct{} // of the last flush begun by FlushIfDue; nil if it was seen to end
 
-	replaced atomic.Bool    // a flush or a compaction has ended since a transaction held the tables
+	replaced atomic.Bool    // a flush or a compaction has ended since a transaction pinned the tables
 	closing  sync.WaitGroup // iterators of transactions that have ended
 
 	ending atomic.Bool  // Close was called
@@ -131,6 +131,9 @@ func (s *Store) open() error {
 	po.EventListener = s.listener()
 	db, err := pebble.Open(s.dir, po)
 	if err != nil {
+		if c, ok := po.Experimental.CompactionScheduler.(*compactions); ok {
+			c.Unregister() // Pebble does so in Close only
+		}
 		return fmt.Errorf("state: opening the store in %s: %w; if files are damaged or missing, move the directory "+
 			"away: the state is then built again from the raw topic", s.dir, explained(err))
 	}

@@ -33,7 +33,7 @@ type Txn struct {
 	iter     *pebble.Iterator // made by the first scan, used again by the next
 	scanning int              // scans under way
 	probe    *pebble.Iterator // made by the first key that is probably not there
-	held     *pebble.Iterator // see hold
+	pinned   *pebble.Iterator // see pin
 }
 
 // Begin begins a transaction. There is one at a time: if the one before has not ended, or if the store is not usable,
@@ -89,7 +89,7 @@ func (t *Txn) load(hash uint64, key []byte) (int, error) {
 	t.s.counts.gets++
 	var index int
 	var absent bool
-	err := t.hold()
+	err := t.pin()
 	switch {
 	case err != nil:
 	case t.s.missing.probably():
@@ -360,9 +360,9 @@ func (t *Txn) Discard() {
 	if t.o == nil {
 		return
 	}
-	if t.iter != nil || t.probe != nil || t.held != nil {
-		t.letGo(t.iter, t.probe, t.held)
-		t.iter, t.probe, t.held = nil, nil, nil
+	if t.iter != nil || t.probe != nil || t.pinned != nil {
+		t.unpin(t.iter, t.probe, t.pinned)
+		t.iter, t.probe, t.pinned = nil, nil, nil
 	}
 	t.o.reset()
 	t.o, t.err = nil, errEnded

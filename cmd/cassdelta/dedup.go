@@ -46,8 +46,8 @@ type dedupCmd struct {
 // tickInterval is the time between ticks: how exactly what has a TTL expires.
 const tickInterval = 10 * time.Second
 
-// leastMemory is the least in which a worker can work.
-const leastMemory = 128 << 20
+// leastMemory is the least in which a worker can work: with less there is no room for the Bloom filters of its tables.
+const leastMemory = 256 << 20
 
 // Run folds until ctx ends.
 func (c *dedupCmd) Run(ctx context.Context, log *zap.Logger) error {

@@ -7,9 +7,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// TestTablesHeld holds transactions to leaving the tables that they read where they are until they have ended, for reads of all kinds, also
-// after a compaction that ended meanwhile, and to keeping none after that.
-func TestTablesHeld(t *testing.T) {
+// TestTablesPinned holds transactions to keeping the tables that they read until they have ended, for reads of all kinds, also
+// after a compaction that ended meanwhile, and no longer.
+func TestTablesPinned(t *testing.T) {
 	key := []byte("key")
 	reads := map[string]func(*Store, *Txn) error{
 		"get": func(_ *Store, tx *Txn) error { _, err := tx.Get(key); return err },
@@ -59,19 +59,19 @@ func TestTablesHeld(t *testing.T) {
 			compact()
 			// Zombies are what Pebble calls tables that are read though another version has replaced them.
 			if n := s.db.Metrics().Table.ZombieCount; n != 2 {
-				t.Errorf("a transaction that has not ended holds %d tables, expected the 2 that were compacted", n)
+				t.Errorf("a transaction that has not ended keeps %d tables, expected the 2 that were compacted", n)
 			}
-			// The version after the compaction is held as well, once it is read.
+			// The version after the compaction is kept as well, once it is read.
 			if _, err := tx.Get([]byte("other key")); err != nil {
 				t.Fatal(err)
 			}
 			if s.replaced.Load() {
-				t.Error("a read after a compaction holds the version before it")
+				t.Error("a read after a compaction keeps the version before it")
 			}
 			tx.Discard()
 			s.closing.Wait()
 			if n := s.db.Metrics().Table.ZombieCount; n != 0 {
-				t.Errorf("%d tables are held after the end of the transaction", n)
+				t.Errorf("%d tables are kept after the end of the transaction", n)
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
