@@ -40,8 +40,8 @@ const (
 	defaultFlushInterval = 10 * time.Second
 	ownCacheBytes        = 8 << 20
 	// Tables have a size between these. A look-up reads the filter of a table as a whole, which is about a hundredth of it and has
-	// to stay in the cache: so the larger of the two is for large caches. Tables that grow with the level make compactions, and with them what
-	// a checkpoint uploads, come in larger pieces, for which the stream stands still.
+	// to stay in the cache: so the larger of the two is for large caches. They do not grow with the level, so that compactions, and with
+	// them what a checkpoint uploads, come in small pieces.
 	leastTable   = 2 << 20
 	mostTable    = 16 << 20
 	cachedTables = 32 // that would fill the cache
