@@ -18,6 +18,8 @@ const (
 	defaultMemory = 1 << 30
 	// mostHeap is the most that buffers of Kafka, transactions and the like take.
 	mostHeap = 320 << 20
+	// manyMemTables is from where on an eighth of the memory is enough for memtables: a quarter of 1 GiB.
+	manyMemTables = 256 << 20
 	// ownBytes are for the program itself, its stacks, and what Pebble needs to read and write tables, if that is more than 1/16.
 	ownBytes = 88 << 20
 	// divideEvery is how often it is looked whether the state has outgrown the row cache.
@@ -35,15 +37,16 @@ type memory struct {
 }
 
 // divide divides the memory of a worker with so many bytes of state on its disk. If the row cache has room for the state it
-// is nearly all of the cache, since Pebble is hardly asked then; if it has not, a larger part of the state fits as blocks.
+// is nearly all of the cache, since Pebble is hardly asked then. If it has not, half of it is for blocks: what is asked for most is best kept as
+// rows, and the filters and indexes of the tables have to stay in memory.
 func divide(bytes, stored int64) memory {
 	m := memory{heap: min(mostHeap, bytes*3/10)}
-	m.memTables = bytes / 4
+	m.memTables = min(bytes/4, max(manyMemTables, bytes/8))
 	own := min(max(ownBytes, bytes/16), bytes/3)
 	cache := bytes - own - m.heap - m.memTables
 	m.rows = cache * 7 / 8
 	if float64(stored)*rowFactor > float64(m.rows) {
-		m.rows = cache / 8
+		m.rows = cache / 2
 	}
 	m.blocks = cache - m.rows
 	return m
@@ -84,7 +87,7 @@ func (w *Worker) caches() (close func(), err error) {
 	}, nil
 }
 
-// divideAgain divides the memory again once the rows have outgrown the row cache: what it has is then worth more as blocks. It does not go
+// divideAgain divides the memory again once the rows have outgrown the row cache: Pebble is asked then, and needs more for blocks. It does not go
 // back while the worker runs.
 func (w *Worker) divideAgain(ctx context.Context) {
 	small := divide(w.cfg.MemoryBytes, math.MaxInt64)
@@ -105,7 +108,7 @@ func (w *Worker) divideAgain(ctx context.Context) {
 		}
 		w.stores.Cache.Share(0)
 		w.shared = small
-		w.cfg.Log.Info("the state is larger than the row cache: most of the cache is for blocks of tables from now on", zap.Int64("bytes of the row cache", small.rows), zap.Int64("bytes for blocks", small.blocks))
+		w.cfg.Log.Info("the state is larger than the row cache: a larger part of the cache is for blocks of tables from now on", zap.Int64("bytes of the row cache", small.rows), zap.Int64("bytes for blocks", small.blocks))
 	}
 }
 
