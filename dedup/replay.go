@@ -91,13 +91,7 @@ func (s *session) resume(ctx context.Context, t *task, dir string) error {
 	t.end = r.log.end
 	w.metrics.progress.set(t.partition, partitionProgress{committed: to.Offset, end: t.end})
 	if from != to.Position {
-		// One after the other, so that the first ones go on soon.
-		if err := w.replays.Acquire(ctx, 1); err != nil {
-			return err
-		}
-		err := t.replay(ctx, from, to)
-		w.replays.Release(1)
-		if err != nil {
+		if err := t.replay(ctx, from, to); err != nil {
 			return err
 		}
 	}
@@ -109,21 +103,46 @@ func (s *session) resume(ctx context.Context, t *task, dir string) error {
 	return nil
 }
 
-// replay folds the records of [from, to) again. It emits nothing: the events are out. It has a client of its own.
+// replay folds the records of [from, to) again. It emits nothing: the events are out.
 func (t *task) replay(ctx context.Context, from state.Position, to committed) error {
 	started := time.Now()
 	t.log.Info("bringing the state to the group's position", zap.Stringer("state", from), zap.Stringer("group", to))
+	t.committed = committed{Position: from, epoch: -1, topic: to.topic, epochs: to.epochs}
+	t.done, t.read = from.Done, from.Offset
+	said := started
+	for t.committed.Position != to.Position {
+		if err := t.replayTurn(ctx, to, func() {
+			if time.Since(said) >= progressEvery {
+				said = time.Now()
+				t.log.Info("still bringing the state to the group's position", zap.Stringer("state", t.committed), zap.Stringer("group", to),
+					zap.Int64("records per second", perSecond(t.committed.Offset-from.Offset, started)))
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	// What was read beyond the position is read again from there.
+	clear(t.records)
+	t.records, t.next, t.bytes, t.decoded = t.records[:0], 0, 0, false
+	t.log.Info("the state is at the group's position", zap.Stringer("position", to), zap.Duration("after", time.Since(started)))
+	return nil
+}
+
+// replayTurn replays, with a client of its own, until the end or until one that waits for a slot has less left. It calls progress now and then.
+func (t *task) replayTurn(ctx context.Context, to committed, progress func()) error {
+	slots := t.w.replays
+	if err := slots.acquire(ctx, to.Offset-t.read); err != nil {
+		return err
+	}
+	defer slots.release()
 	cl, err := kgo.NewClient(fetchOptions(t.w.cfg.ClientOpts, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
-		t.w.topic.Name: {t.partition: kgo.NewOffset().At(from.Offset)},
+		t.w.topic.Name: {t.partition: kgo.NewOffset().At(t.read)},
 	}))...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer cl.Close()
-	t.committed = committed{Position: from, epoch: -1, topic: to.topic, epochs: to.epochs}
-	t.done, t.read = from.Done, from.Offset
-	said := started
-	for t.committed.Position != to.Position {
+	for t.committed.Position != to.Position && !slots.overtaken(to.Offset-t.read) {
 		fetches := cl.PollRecords(ctx, maxPoll)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -139,16 +158,8 @@ func (t *task) replay(ctx context.Context, from state.Position, to committed) er
 		if err := t.replayTaken(ctx, to); err != nil {
 			return err
 		}
-		if time.Since(said) >= progressEvery {
-			said = time.Now()
-			t.log.Info("still bringing the state to the group's position", zap.Stringer("state", t.committed), zap.Stringer("group", to),
-				zap.Int64("records per second", perSecond(t.committed.Offset-from.Offset, started)))
-		}
+		progress()
 	}
-	// What was read beyond the position is read again from there.
-	clear(t.records)
-	t.records, t.next, t.bytes, t.decoded = t.records[:0], 0, 0, false
-	t.log.Info("the state is at the group's position", zap.Stringer("position", to), zap.Duration("after", time.Since(started)))
 	return nil
 }
 

@@ -17,7 +17,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"cassdelta/internal/rawtopic"
 	"cassdelta/state"
@@ -107,7 +106,7 @@ type Worker struct {
 	stores  state.Options
 	shared  memory // how it is divided among the caches
 	leases  leases
-	replays *semaphore.Weighted // those under way: as many as there are processors
+	replays *replaySlots // as many as there are processors
 	newFold func(partition int32) folder
 	// restoreGap is how many records behind the state on the disk may be before a nearer checkpoint is looked for.
 	restoreGap int64
@@ -170,7 +169,7 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	return &Worker{
 		cfg:     cfg,
 		metrics: newMetrics(),
-		replays: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
+		replays: newReplaySlots(runtime.GOMAXPROCS(0)),
 		stores: state.Options{
 			FS: vfs.Default, Fatal: func(message string) { cfg.Log.Fatal(message) },
 			Compactions: state.NewCompactionSlots(runtime.GOMAXPROCS(0)),
