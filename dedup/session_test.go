@@ -136,7 +136,7 @@ func TestPartitionThatCameBackIsOpenedAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.tasks[0] != nil || s.waiting() != 0 {
-		t.Errorf("the partition is still open, and %d records wait", s.waiting())
+		t.Fatalf("the partition is still open, and %d records wait", s.waiting())
 	}
 	w.open(s)
 	if s.tasks[0] == former {
