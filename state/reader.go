@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -48,6 +49,9 @@ func OpenReader(dir string, opts Options) (*Reader, error) {
 		return nil, fmt.Errorf("state: %s holds no store; a state directory has one per raw partition, in TOPIC/PARTITION; %s", dir, ifDamaged)
 	}
 	lock, err := pebble.LockDirectory(dir, opts.FS)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return nil, fmt.Errorf("state: %s cannot be locked: %w; who reads it has to write the file LOCK in it: be the user that the worker is, or read a copy of the directory", dir, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("state: %s cannot be locked: %w: %w; a running worker has it open: ask the worker, or read a checkpoint", dir, ErrLocked, err)
 	}

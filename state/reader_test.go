@@ -3,9 +3,12 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -268,6 +271,31 @@ func TestReadWithoutManifest(t *testing.T) {
 		}
 		if _, err := OpenReader(crashDir, Options{FS: fs}); err == nil || !strings.Contains(err.Error(), "move the directory away") {
 			t.Errorf("without %s: %v", gone, err)
+		}
+	}
+}
+
+// unlockable lets nobody lock a directory.
+type unlockable struct {
+	vfs.FS
+	err error
+}
+
+func (u unlockable) Lock(string) (io.Closer, error) { return nil, u.err }
+
+// TestReaderMayNotLock does not say of a directory that it must not lock that somebody has it open.
+func TestReaderMayNotLock(t *testing.T) {
+	disk := vfs.NewMem()
+	s, err := Open("state/0", Identity{Topic: "raw", Partitions: 1}, Options{FS: disk})
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cause, open := range map[error]bool{fs.ErrPermission: false, syscall.EROFS: false, syscall.EAGAIN: true} {
+		if _, err := OpenReader("state/0", Options{FS: unlockable{disk, cause}}); !errors.Is(err, cause) || errors.Is(err, ErrLocked) != open {
+			t.Errorf("%v: error %v, expected that it is open elsewhere: %v", cause, err, open)
 		}
 	}
 }

@@ -141,7 +141,9 @@ func (d *Directory) Get(ctx context.Context, name string, offset int64) (io.Read
 	}
 	f, err := d.fs.Open(d.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = ErrNotFound
+		if err = d.there(); err == nil {
+			err = ErrNotFound
+		}
 	}
 	if err != nil {
 		return nil, d.failed("get", name, err)
@@ -162,7 +164,18 @@ func (d *Directory) List(ctx context.Context, prefix string, fn func(Info) error
 	if err := checkPrefix(prefix); err != nil {
 		return err
 	}
+	if err := d.there(); err != nil {
+		return d.failed("list", prefix, err)
+	}
 	return d.list(ctx, prefix, fn)
+}
+
+// there is an error if the directory is gone: a disk that is not mounted any more is no store without objects.
+func (d *Directory) there() error {
+	if _, err := d.fs.Stat(d.fs.PathJoin(d.root, unfinished)); err != nil {
+		return fmt.Errorf("the directory of the store is gone, or what was mounted there: %w", err)
+	}
+	return nil
 }
 
 func (d *Directory) list(ctx context.Context, prefix string, fn func(Info) error) error {

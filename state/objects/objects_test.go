@@ -263,6 +263,32 @@ func TestCredentialsStayUnsaid(t *testing.T) {
 	}
 }
 
+// A directory that is gone, as that of a disk that is not mounted any more, is not taken for a store without objects.
+func TestDirectoryGone(t *testing.T) {
+	disk := vfs.NewMem()
+	s, err := Open(Config{URL: "a/b", FS: disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, s, "c/"); len(got) != 0 {
+		t.Errorf("listed %v", got)
+	}
+	if err := disk.RemoveAll("a/b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.MkdirAll("a/b", 0o755); err != nil { // where it was mounted
+		t.Fatal(err)
+	}
+	for _, prefix := range []string{"", "c/"} {
+		if err := s.List(t.Context(), prefix, func(Info) error { return nil }); err == nil || !strings.Contains(err.Error(), "the directory of the store is gone") {
+			t.Errorf("list of %q: error %v, expected that the directory is gone", prefix, err)
+		}
+	}
+	if _, err := s.Get(t.Context(), "c/d", 0); err == nil || errors.Is(err, ErrNotFound) {
+		t.Errorf("get: error %v, expected that the directory is gone", err)
+	}
+}
+
 // A store that is only looked into is not made.
 func TestExistingDirectory(t *testing.T) {
 	disk := vfs.NewMem()
