@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -202,12 +203,15 @@ type Usage struct {
 }
 
 // Verify reads the whole state and holds it to what it should be: each key and each value can be read, each row that has something that expires
-// has a timer, and each timer is of such a row. It returns what tables take, and what all else does.
-func (i *Inspector) Verify() (tables map[*schema.Table]*Usage, others map[state.Space]*Usage, err error) {
+// has a timer, and each timer is of such a row. It ends with ctx. It returns what tables take, and what all else does.
+func (i *Inspector) Verify(ctx context.Context) (tables map[*schema.Table]*Usage, others map[state.Space]*Usage, err error) {
 	tables, others = map[*schema.Table]*Usage{}, map[state.Space]*Usage{}
 	from, to := state.Meta(nil, i.fold.group, ""), state.Purge(nil, i.fold.group, 1<<62, nil)
 	_, to = state.SpaceSpan(nil, to[:0], i.fold.group, state.SpacePurge)
 	err = i.reader.Scan(from, to, func(key, value []byte) (bool, error) {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
 		place, err := state.SplitKey(key)
 		if err != nil {
 			return false, err

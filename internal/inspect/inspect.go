@@ -44,6 +44,15 @@ type Query struct {
 // ErrNotFound says that the state has nothing of what was asked for.
 var ErrNotFound = errors.New("the state knows nothing of it")
 
+// elsewhereError is an [ErrNotFound] that says nothing of the row: the raw partition that has it, if there is one, was not looked into.
+type elsewhereError struct{ partition int32 }
+
+func (e *elsewhereError) Error() string {
+	return fmt.Sprintf("the key is of raw partition %d, whose state is not here: ask the workers, or look into the state directory, of which there is", e.partition)
+}
+
+func (e *elsewhereError) Is(target error) bool { return target == ErrNotFound }
+
 // Run answers a query.
 func Run(ctx context.Context, from Source, q Query, out io.Writer) error {
 	partitions, err := from.Partitions(ctx)
@@ -69,6 +78,8 @@ func Run(ctx context.Context, from Source, q Query, out io.Writer) error {
 		switch {
 		case !a.known:
 			return fmt.Errorf("%w: the table %s", ErrNotFound, q.Table)
+		case q.Key != "" && a.found == 0 && !a.looked:
+			return &elsewhereError{*a.home}
 		case q.Key != "" && a.found == 0:
 			return fmt.Errorf("%w: the row", ErrNotFound)
 		}
@@ -85,6 +96,7 @@ type answer struct {
 	known  bool // the table is
 	found  int64
 	home   *int32 // the raw partition that the key is of, once it is known
+	looked bool   // into that
 	tables map[string]*usage
 }
 
@@ -125,7 +137,7 @@ func (a *answer) partition(ctx context.Context, from Source, p int32) (err error
 	}
 	defer i.Close()
 	if a.q.Table == "" {
-		return a.usage(r, i)
+		return a.usage(ctx, r, i)
 	}
 	tables, err := i.Tables()
 	if err != nil {
@@ -165,6 +177,7 @@ func (a *answer) table(ctx context.Context, r *state.Reader, i *dedup.Inspector,
 	if a.home = &home; home != r.Identity().Partition {
 		return nil
 	}
+	a.looked = true
 	if a.q.Row == "" {
 		return i.Partition(t, key, print)
 	}
@@ -204,8 +217,8 @@ func cutHex(text string) (digits string, ok bool) {
 }
 
 // usage adds up what tables take, and verifies if that is asked for.
-func (a *answer) usage(r *state.Reader, i *dedup.Inspector) error {
-	tables, others, err := i.Verify()
+func (a *answer) usage(ctx context.Context, r *state.Reader, i *dedup.Inspector) error {
+	tables, others, err := i.Verify(ctx)
 	if err != nil {
 		return err
 	}

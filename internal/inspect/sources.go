@@ -37,7 +37,7 @@ func (d Directory) Partitions(context.Context) ([]int32, error) {
 	return all, err
 }
 
-// stores finds the directories of the partitions. One raw topic is expected.
+// stores finds the directories of the partitions, in the state directory or in that of a raw topic in it. One raw topic is expected.
 func (d Directory) stores() (map[int32]string, error) {
 	topics, err := os.ReadDir(d.Path)
 	if err != nil {
@@ -63,6 +63,13 @@ func (d Directory) stores() (map[int32]string, error) {
 			}
 			topic = t.Name()
 			found[int32(n)] = filepath.Join(d.Path, t.Name(), p.Name())
+		}
+	}
+	if len(found) == 0 { // maybe it is the directory of one topic
+		for _, p := range topics {
+			if n, err := strconv.ParseInt(p.Name(), 10, 32); err == nil && p.IsDir() {
+				found[int32(n)] = filepath.Join(d.Path, p.Name())
+			}
 		}
 	}
 	if len(found) == 0 {
@@ -192,8 +199,12 @@ func Handler(w *dedup.Worker, everyone bool) http.Handler {
 			out.Header().Set(errorTrailer, text)
 			return
 		}
+		var elsewhere *elsewhereError
 		status := http.StatusInternalServerError
-		if errors.Is(err, ErrNotFound) {
+		switch {
+		case errors.As(err, &elsewhere):
+			status = http.StatusMisdirectedRequest
+		case errors.Is(err, ErrNotFound):
 			status = http.StatusNotFound
 		}
 		out.Header().Set(errorHeader, text)
@@ -251,7 +262,7 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 	}
 	// Until the first line is there it may read the whole state.
 	client := &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: 10 * time.Minute}}
-	found, nothing := false, ErrNotFound
+	found, nothing := false, ErrNotFound // what is said of the row counts for more than that others have not its raw partition
 	var sum *tableSum
 	if q.Table == "" && !q.Verify {
 		sum = &tableSum{tables: map[string]*usage{}}
@@ -287,6 +298,10 @@ func Ask(ctx context.Context, workers []string, q Query, out io.Writer) error {
 			}
 		case text == "":
 			err = fmt.Errorf("%s: %s: expected the address at which a dedup worker serves its metrics", address, response.Status)
+		case response.StatusCode == http.StatusMisdirectedRequest:
+			if nothing == ErrNotFound {
+				nothing = &absentError{address + ": " + text}
+			}
 		case response.StatusCode != http.StatusNotFound:
 			err = fmt.Errorf("%s: %s", address, text)
 		default:

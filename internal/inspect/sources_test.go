@@ -1,11 +1,15 @@
 package inspect
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"cassdelta/dedup"
+	"cassdelta/state"
 )
 
 // TestOnlyFromHere asks in a way that is refused to all, so that who is refused as a stranger is told so first.
@@ -59,6 +64,77 @@ func TestAskPureStandby(t *testing.T) {
 		}
 		if err := Ask(t.Context(), []string{none.URL}, q, io.Discard); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), none.URL) {
 			t.Errorf("%+v: %v, expected that the only worker has nothing", q, err)
+		}
+	}
+}
+
+// TestDirectoryOfOneTopic follows what is said of a state directory of two raw topics.
+func TestDirectoryOfOneTopic(t *testing.T) {
+	dir := t.TempDir()
+	for _, topic := range []string{"old", "raw"} {
+		for _, p := range []string{"0", "2"} {
+			if err := os.MkdirAll(filepath.Join(dir, topic, p), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if found, err := (Directory{dir}).Partitions(t.Context()); err == nil || !strings.Contains(err.Error(), "give the directory of one, "+filepath.Join(dir, "old")) {
+		t.Errorf("found %v, error %v", found, err)
+	}
+	if found, err := (Directory{filepath.Join(dir, "raw")}).Partitions(t.Context()); err != nil || !slices.Equal(found, []int32{0, 2}) {
+		t.Errorf("found %v, error %v", found, err)
+	}
+}
+
+// TestAskElsewhere asks workers of which one has the raw partition of the key: what that says of the row is what is told, in any order.
+func TestAskElsewhere(t *testing.T) {
+	server := func(status int, text string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+			out.Header().Set(errorHeader, text)
+			out.WriteHeader(status)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	elsewhere := server(http.StatusMisdirectedRequest, (&elsewhereError{3}).Error())
+	absent := server(http.StatusNotFound, "there is no such row")
+	for _, test := range []struct {
+		workers []string
+		want    string
+	}{
+		{[]string{elsewhere, absent}, "no such row"}, {[]string{absent, elsewhere}, "no such row"}, {[]string{elsewhere}, "the key is of raw partition 3"},
+	} {
+		if err := Ask(t.Context(), test.workers, Query{Table: "ks.t", Key: "1"}, io.Discard); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: %v, expected %s", test.workers, err, test.want)
+		}
+	}
+}
+
+// leaving is a source whose reader is no longer wanted once it is open.
+type leaving struct {
+	Directory
+	leave func()
+}
+
+func (l leaving) Open(ctx context.Context, partition int32) (*state.Reader, func() error, error) {
+	l.leave()
+	return l.Directory.Open(ctx, partition)
+}
+
+// TestWhoAsksIsGone reads no whole state for who does not wait for the answer.
+func TestWhoAsksIsGone(t *testing.T) {
+	dir := t.TempDir()
+	s, err := state.Open(filepath.Join(dir, "raw", "0"), state.Identity{Topic: "raw", Partitions: 1}, state.Options{})
+	if err == nil {
+		err = errors.Join(s.Begin().Commit(state.Position{Offset: 1}), s.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verify := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := Run(ctx, leaving{Directory{dir}, cancel}, Query{Verify: verify}, io.Discard); !errors.Is(err, context.Canceled) {
+			t.Errorf("verify %v: error %v, expected that it ends", verify, err)
 		}
 	}
 }
