@@ -360,7 +360,7 @@ func TestSetBackNotForward(t *testing.T) {
 func (w *rig) saved(repo *checkpoint.Repository, name string) (savepoint []*checkpoint.Entry) {
 	w.t.Helper()
 	for p := range int32(rawParts) {
-		e, err := repo.Save(w.ctx, p, name)
+		e, _, err := repo.Save(w.ctx, p, name)
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -485,7 +485,7 @@ func TestSetBackKeepsWhatIsParked(t *testing.T) {
 	}
 	var savepoint []*checkpoint.Entry
 	for p := range int32(rawParts) {
-		e, err := repo.Save(w.ctx, p, "before")
+		e, _, err := repo.Save(w.ctx, p, "before")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -186,11 +186,13 @@ func lineOf(e *checkpoint.Entry) checkpointLine {
 
 // Run prints a line each.
 func (c *checkpointsListCmd) Run(ctx context.Context, stdout io.Writer) error {
-	return c.each(ctx, func(_ *checkpoint.Repository, e *checkpoint.Entry) error { return printJSON(stdout, lineOf(e)) })
+	return c.each(ctx, everyEntry, func(_ *checkpoint.Repository, e *checkpoint.Entry) error { return printJSON(stdout, lineOf(e)) })
 }
 
-// each calls fn for all checkpoints and savepoints.
-func (f *repository) each(ctx context.Context, fn func(*checkpoint.Repository, *checkpoint.Entry) error) error {
+func everyEntry(all []*checkpoint.Entry) []*checkpoint.Entry { return all }
+
+// each calls fn for those of the checkpoints and savepoints of each raw partition that are wanted.
+func (f *repository) each(ctx context.Context, wanted func([]*checkpoint.Entry) []*checkpoint.Entry, fn func(*checkpoint.Repository, *checkpoint.Entry) error) error {
 	repo, err := f.required(ctx)
 	if err != nil {
 		return err
@@ -200,7 +202,7 @@ func (f *repository) each(ctx context.Context, fn func(*checkpoint.Repository, *
 		if err != nil {
 			return err
 		}
-		for _, e := range all {
+		for _, e := range wanted(all) {
 			if err := fn(repo, e); err != nil {
 				return err
 			}
@@ -226,12 +228,11 @@ type checkpointsVerifyCmd struct {
 
 // Run prints a line each, and fails if one is damaged.
 func (c *checkpointsVerifyCmd) Run(ctx context.Context, stdout io.Writer) error {
-	damaged, seen := 0, map[int32]bool{}
-	err := c.each(ctx, func(repo *checkpoint.Repository, e *checkpoint.Entry) error {
-		if e.Savepoint == "" && seen[e.Partition] && !c.All {
-			return nil
-		}
-		seen[e.Partition] = true
+	damaged, wanted := 0, checkpoint.Current
+	if c.All {
+		wanted = everyEntry
+	}
+	err := c.each(ctx, wanted, func(repo *checkpoint.Repository, e *checkpoint.Entry) error {
 		err := repo.Verify(ctx, e, nil)
 		if err != nil && !errors.Is(err, checkpoint.ErrUnusable) && !errors.Is(err, objects.ErrNotFound) {
 			return err
@@ -290,14 +291,19 @@ func (c *stateSavepointCmd) Run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	made := false
 	for p := range repo.Scope().Partitions {
-		e, err := repo.Save(ctx, p, c.Name)
+		e, was, err := repo.Save(ctx, p, c.Name)
 		if err != nil {
 			return err
 		}
+		made = made || !was // one that broke off may have made some
 		if err := printJSON(stdout, lineOf(e)); err != nil {
 			return err
 		}
+	}
+	if !made {
+		return fmt.Errorf("%v had the savepoint %s, and nothing is altered: it is of the positions above; give another name, or delete it first", repo, c.Name)
 	}
 	return nil
 }

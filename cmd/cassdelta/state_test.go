@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,9 +94,35 @@ func TestState(t *testing.T) {
 		}
 	}
 
+	// Where the raw partition of a key is missing, nothing is said of its row.
+	missing := 0
+	for n := range 4 {
+		at, aside := filepath.Join(disk, "cassdelta.raw", fmt.Sprint(n)), filepath.Join(t.TempDir(), "aside")
+		if err := os.Rename(at, aside); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := program(t, append([]string{"state", "get", table, string(first.Partition)}, directory...)...)
+		if code != exitOK {
+			missing++
+			if want := fmt.Sprintf("the key is of raw partition %d", n); !strings.Contains(stderr, want) {
+				t.Errorf("%s, expected %s", stderr, want)
+			}
+		}
+		if err := os.Rename(aside, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if missing != 1 {
+		t.Errorf("the row is in %d raw partitions, expected 1", missing)
+	}
+
 	saved := ask(exitOK, append([]string{"savepoint", "before"}, checkpoint...)...)
 	if len(saved) != 4 {
 		t.Errorf("%v", saved)
+	}
+	// One of that name is not altered, and nobody takes it for a new one.
+	if again := ask(exitFailed, append([]string{"savepoint", "before"}, checkpoint...)...); len(again) != 4 {
+		t.Errorf("%v", again)
 	}
 	list := strings.Join(ask(exitOK, append([]string{"checkpoints", "list"}, checkpoint...)...), "\n")
 	if strings.Count(list, `"savepoint":"before"`) != 4 || strings.Count(list, `"usable":true`) < 8 {

@@ -268,17 +268,17 @@ func TestSavepoints(t *testing.T) {
 	s := openSource(t, fs, "state/3")
 	defer s.store.Close()
 	w := repo.NewWriter(testPartition, "worker", "", fs)
-	if _, err := repo.Save(t.Context(), testPartition, "v1"); !errors.Is(err, ErrNoCheckpoint) {
+	if _, _, err := repo.Save(t.Context(), testPartition, "v1"); !errors.Is(err, ErrNoCheckpoint) {
 		t.Errorf("a savepoint of nothing: %v", err)
 	}
 	s.fold(20)
 	if _, err := w.Upload(t.Context(), s.link()); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		e, err := repo.Save(t.Context(), testPartition, "v1")
-		if err != nil || e.Position.Offset != 20 {
-			t.Fatalf("%v, %v", e, err)
+	for _, there := range []bool{false, true} {
+		e, was, err := repo.Save(t.Context(), testPartition, "v1")
+		if err != nil || e.Position.Offset != 20 || was != there {
+			t.Fatalf("%v, it was there %v, %v", e, was, err)
 		}
 		s.fold(40)
 		if _, err := w.Upload(t.Context(), s.link()); err != nil {
@@ -286,7 +286,7 @@ func TestSavepoints(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "../v1", "a/b", ".", "a b", strings.Repeat("a", 101)} {
-		if _, err := repo.Save(t.Context(), testPartition, name); err == nil {
+		if _, _, err := repo.Save(t.Context(), testPartition, name); err == nil {
 			t.Errorf("a savepoint of the name %q", name)
 		}
 	}

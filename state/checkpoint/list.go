@@ -254,6 +254,15 @@ func Newest(entries []*Entry) *Entry {
 	return nil
 }
 
+// Current returns of what [Repository.List] returned what somebody may come to need: the newest checkpoint, those that were put after it, which are of no
+// use, and the savepoints.
+func Current(entries []*Entry) []*Entry {
+	newest := Newest(entries)
+	return slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool {
+		return newest != nil && e != newest && e.Savepoint == "" && (e.Err == nil || e.Modified.Before(newest.Modified))
+	})
+}
+
 // put puts a manifest. One that is there already with the same bytes was put by an attempt whose answer was lost.
 func (r *Repository) put(ctx context.Context, name string, encoded []byte) error {
 	err := r.store.Put(ctx, name, bytes.NewReader(encoded), int64(len(encoded)))

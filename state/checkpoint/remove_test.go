@@ -69,7 +69,7 @@ func TestSweepAfterSetBack(t *testing.T) {
 	}
 	restart(nil)
 	whole := upload(100)
-	before, err := repo.Save(t.Context(), testPartition, "before")
+	before, _, err := repo.Save(t.Context(), testPartition, "before")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,11 @@ func TestSweepAfterSetBack(t *testing.T) {
 	if e := Newest(all); e == nil || e.Position.Offset != 104 {
 		t.Errorf("the newest is %v", e)
 	}
-	if e, err := repo.Save(t.Context(), testPartition, "after"); err != nil || e.Position.Offset != 104 {
+	current := Current(all)
+	if len(current) != 2 || current[0].Position.Offset != 104 || current[1].Savepoint != "before" {
+		t.Errorf("current are %v, expected the newest and the savepoint", current)
+	}
+	if e, _, err := repo.Save(t.Context(), testPartition, "after"); err != nil || e.Position.Offset != 104 {
 		t.Errorf("the savepoint is %v, %v", e, err)
 	}
 	for _, e := range all {

@@ -48,7 +48,7 @@ func TestOnS3(t *testing.T) {
 			t.Fatalf("found %v, expected that at %d", e, at)
 		}
 	}
-	if _, err := repo.Save(t.Context(), testPartition, "kept"); err != nil {
+	if _, _, err := repo.Save(t.Context(), testPartition, "kept"); err != nil {
 		t.Fatal(err)
 	}
 	if removed, err := repo.Sweep(t.Context(), testPartition, 1); err != nil || removed != (Removed{}) {

@@ -14,34 +14,34 @@ import (
 var ErrNoCheckpoint = errors.New("there is no checkpoint that is whole")
 
 // Save keeps the newest checkpoint of a partition as the savepoint name, which is never removed but by [Repository.Forget]. If the
-// partition has a savepoint of this name that is returned, and nothing is altered.
-func (r *Repository) Save(ctx context.Context, partition int32, name string) (*Entry, error) {
+// partition has a savepoint of this name that is returned, and nothing is altered: was reports it.
+func (r *Repository) Save(ctx context.Context, partition int32, name string) (e *Entry, was bool, err error) {
 	if !savepointPattern.MatchString(name) {
-		return nil, fmt.Errorf("the savepoint %q: expected up to 100 letters, digits and . _ -, of which the first is a letter or a digit", name)
+		return nil, false, fmt.Errorf("the savepoint %q: expected up to 100 letters, digits and . _ -, of which the first is a letter or a digit", name)
 	}
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, MaxUpload)
 	defer cancel()
 	c, err := r.list(ctx, partition)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	object := r.partition(partition) + savepointsFolder + name + manifestSuffix
 	for _, e := range c.entries {
 		if e.Savepoint == name {
-			return e, r.load(ctx, c, e)
+			return e, true, r.load(ctx, c, e)
 		}
 	}
 	newest, err := r.newest(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if newest == nil {
-		return nil, fmt.Errorf("%v: raw partition %d: %w", r, partition, ErrNoCheckpoint)
+		return nil, false, fmt.Errorf("%v: raw partition %d: %w", r, partition, ErrNoCheckpoint)
 	}
 	encoded, err := newest.Manifest.encode()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	err = r.put(ctx, object, encoded)
 	switch took := time.Since(started); {
@@ -52,7 +52,7 @@ func (r *Repository) Save(ctx context.Context, partition int32, name string) (*E
 	}
 	saved := *newest
 	saved.Savepoint = name
-	return &saved, err
+	return &saved, false, err
 }
 
 // Forget deletes the savepoint of a partition. It reports whether there was one.

@@ -151,7 +151,7 @@ func (s *schedule) worker(number int) {
 			of = s.lines[r.IntN(workers)]
 			w = repo.NewWriter(testPartition, fmt.Sprint(number), "", of.fs)
 		case 1:
-			if e, err := repo.Save(ctx, testPartition, fmt.Sprintf("s%d", time.Now().UnixNano())); err == nil {
+			if e, _, err := repo.Save(ctx, testPartition, fmt.Sprintf("s%d", time.Now().UnixNano())); err == nil {
 				s.promise(savepointsFolder+e.Savepoint, &s.saved)
 			}
 		default:
