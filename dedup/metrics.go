@@ -141,6 +141,17 @@ func newMetrics() *metrics {
 		standby:     newStandbyMetrics(),
 	}
 	m.progress = progressCollector{stores: &m.stores, now: time.Now, open: map[int32]partitionProgress{}}
+	// A counter that is first seen above 0 has not increased for Prometheus, so that the first dead letter would alert nobody.
+	for counter, labels := range map[*prometheus.CounterVec][]string{
+		m.deadLetters:  {deadFormat, deadRecord, deadEvent},
+		m.transactions: {outcomeCommitted, outcomeAborted, outcomeUnknown},
+		m.aborts:       {causeInterrupted, causeEncode, causeWrite, causeFold, causeRefused, causeNothing},
+		m.folded:       foldResults,
+	} {
+		for _, label := range labels {
+			counter.WithLabelValues(label)
+		}
+	}
 	return m
 }
 
@@ -174,21 +185,20 @@ func (m *metrics) register(r prometheus.Registerer) (unregister func(), err erro
 	return unregister, nil
 }
 
+// foldResults are what a data record did, as labels.
+var foldResults = []string{"changed", "silent", "shadowed", "copy", "unsupported", "truncated", "dropped"}
+
 // publishFold adds what a fold did between two readings of its counters.
 func (m *metrics) publishFold(before, after *Stats) {
-	add := func(result string, n int64) {
+	for i, n := range []int64{
+		after.Changed - before.Changed, after.Silent - before.Silent, after.Shadowed - before.Shadowed, after.Copies - before.Copies,
+		after.Unsupported - before.Unsupported, after.Truncated - before.Truncated, after.Dropped - before.Dropped,
+	} {
 		if n > 0 {
-			m.folded.WithLabelValues(result).Add(float64(n))
+			m.folded.WithLabelValues(foldResults[i]).Add(float64(n))
 		}
 	}
-	add("changed", after.Changed-before.Changed)
-	add("silent", after.Silent-before.Silent)
-	add("shadowed", after.Shadowed-before.Shadowed)
-	add("copy", after.Copies-before.Copies)
-	add("unsupported", after.Unsupported-before.Unsupported)
 	m.late.Add(float64(after.Late - before.Late))
-	add("truncated", after.Truncated-before.Truncated)
-	add("dropped", after.Dropped-before.Dropped)
 }
 
 // storeCollector reads the metrics of the open stores when it is asked for them.
