@@ -92,6 +92,8 @@ type checkpointed struct {
 	sweep  time.Time
 
 	failed atomic.Bool // the last attempt did
+	stored atomic.Bool // there was one in the store, by what this worker knows
+	gone   atomic.Bool // there is none any more: one is due though nothing was committed
 
 	due  time.Time // guarded by checkpoints.mu
 	busy bool      // likewise
@@ -214,7 +216,7 @@ func (c *checkpoints) finish() {
 func (c *checkpoints) make(p *checkpointed) (ok bool) {
 	now, known := p.store.Position()
 	p.mu.Lock()
-	unchanged := !known || p.made && p.last == now
+	unchanged := !known || p.made && p.last == now && !p.gone.Load()
 	p.mu.Unlock()
 	if unchanged {
 		return true
@@ -291,6 +293,8 @@ func (c *checkpoints) failed(p *checkpointed, err error) {
 func (c *checkpoints) succeeded(p *checkpointed, result checkpoint.Result, took time.Duration) {
 	m := &c.w.metrics.checkpoints
 	label := strconv.Itoa(int(p.partition))
+	p.stored.Store(true)
+	p.gone.Store(false)
 	c.mu.Lock()
 	if c.open[p.partition] == p {
 		m.time.WithLabelValues(label).SetToCurrentTime()

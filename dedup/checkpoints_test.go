@@ -257,7 +257,7 @@ func TestCheckpointsRefuse(t *testing.T) {
 		if _, err := w.adm.DeleteGroup(w.ctx, groupName); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.started(store, atEnd).wait(); err == nil || !strings.Contains(err.Error(), "its offsets were deleted or have expired") {
+		if err := w.started(store, atEnd).wait(); err == nil || !strings.Contains(err.Error(), "its offsets were deleted or have expired; recover them with cassdelta recover-offsets") {
 			t.Fatal(err)
 		}
 	})
@@ -271,6 +271,59 @@ func TestCheckpointsRefuse(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestCheckpointsGone empties the store behind a worker that has nothing to do: it tells, and makes others.
+func TestCheckpointsGone(t *testing.T) {
+	w := newRig(t)
+	store := objectStore(t)
+	w.writeAll(2)
+	r := w.start("a", vfs.NewCrashableMem(), withCheckpoints(store, atEnd))
+	w.settle()
+	group, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, now := r.checkpoints, time.Now()
+	made := func() bool {
+		now = now.Add(2 * atEnd)
+		c.start(now)
+		c.background.Wait()
+		for p, at := range group {
+			if found, err := c.repo.Positions(w.ctx, p); err != nil || !slices.Contains(found, at.Position) {
+				return false
+			}
+		}
+		return true
+	}
+	usable := func() float64 {
+		if err := c.compareLog(w.ctx, map[int32]bool{}); err != nil {
+			t.Fatal(err)
+		}
+		return value(t, r.metrics.checkpoints.usable)
+	}
+	w.until(w.ctx, "there are checkpoints at the group's positions", made)
+	if n := usable(); n < rawParts {
+		t.Errorf("%v usable checkpoints, expected %d", n, rawParts)
+	}
+	var all []string
+	err = store.List(w.ctx, "", func(i objects.Info) error { all = append(all, i.Name); return nil })
+	for _, name := range all {
+		err = errors.Join(err, store.Delete(w.ctx, name))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := usable(); n != 0 {
+		t.Errorf("%v usable checkpoints, and the store is empty", n)
+	}
+	w.until(w.ctx, "there are checkpoints at the group's positions again", made)
+	if n := usable(); n != rawParts {
+		t.Errorf("%v usable checkpoints, expected %d", n, rawParts)
+	}
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The position of the group was set back to that of a checkpoint, by intention: state that is ahead goes.

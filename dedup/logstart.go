@@ -18,27 +18,34 @@ import (
 func (w *Worker) checkRetention(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	configs, err := kadm.NewClient(w.admin).DescribeTopicConfigs(ctx, w.topic.Name)
-	if err == nil {
-		var config kadm.ResourceConfig
-		if config, err = configs.On(w.topic.Name, nil); err == nil {
-			err = config.Err
-		}
-		if err == nil {
-			return w.compareRetention(config)
-		}
+	keeps, err := topicRetention(ctx, kadm.NewClient(w.admin), w.topic.Name)
+	if err != nil {
+		w.cfg.Log.Debug("the retention of the raw topic is not known", zap.Error(err))
+		return nil
 	}
-	w.cfg.Log.Debug("the retention of the raw topic is not known", zap.Error(err))
-	return nil
+	return w.compareRetention(keeps)
 }
 
-func (w *Worker) compareRetention(config kadm.ResourceConfig) error {
-	keeps := time.Duration(-1)
+// topicRetention is how long a topic keeps its records, negative if for good.
+func topicRetention(ctx context.Context, adm *kadm.Client, topic string) (keeps time.Duration, err error) {
+	configs, err := adm.DescribeTopicConfigs(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	config, err := configs.On(topic, nil)
+	if err == nil {
+		err = config.Err
+	}
+	keeps = -1
 	for _, c := range config.Configs {
 		if ms, err := strconv.ParseInt(c.MaybeValue(), 10, 64); c.Key == "retention.ms" && err == nil && ms >= 0 && ms < int64(1<<62/time.Millisecond) {
 			keeps = time.Duration(ms) * time.Millisecond
 		}
 	}
+	return keeps, err
+}
+
+func (w *Worker) compareRetention(keeps time.Duration) error {
 	interval := w.cfg.Checkpoints.Interval
 	switch {
 	case keeps < 0:
@@ -86,7 +93,7 @@ func (c *checkpoints) compareLog(ctx context.Context, told map[int32]bool) error
 		if err != nil {
 			return err
 		}
-		if positions = c.notBeyond(partition, positions); len(positions) == 0 {
+		if positions = c.notBeyond(partition, positions); len(positions) == 0 && !c.lost(partition) {
 			continue // the first is not made yet
 		}
 		start := all[partition].start
@@ -106,7 +113,12 @@ func (c *checkpoints) compareLog(ctx context.Context, told map[int32]bool) error
 			c.w.metrics.checkpoints.margin.WithLabelValues(label).Set(float64(newest.Offset - start))
 		}
 		c.mu.Unlock()
-		if usable == 0 && !told[partition] {
+		switch {
+		case usable > 0 || told[partition]:
+		case len(positions) == 0:
+			c.w.cfg.Log.Error("the checkpoints are gone from the store: if this state directory is lost now, so is the state; another is made",
+				zap.Int32("raw partition", partition), zap.Stringer("store", c.repo))
+		default:
 			c.w.cfg.Log.Error("the raw topic begins after the newest checkpoint: if this state directory is lost now, so is the state; "+
 				"see that checkpoints are made, and raise the topic's retention", zap.Int32("raw partition", partition),
 				zap.Int64("log start", start), zap.Stringer("newest checkpoint", newest))
@@ -114,6 +126,18 @@ func (c *checkpoints) compareLog(ctx context.Context, told map[int32]bool) error
 		told[partition] = usable == 0
 	}
 	return nil
+}
+
+// lost takes note that the store has no checkpoint of a partition, and reports whether it had one.
+func (c *checkpoints) lost(partition int32) bool {
+	c.mu.Lock()
+	p := c.open[partition]
+	c.mu.Unlock()
+	if p == nil || !p.stored.Load() {
+		return false
+	}
+	p.gone.Store(true)
+	return true
 }
 
 // notBeyond leaves out the positions that the group is not at yet: of checkpoints made before it was set back.

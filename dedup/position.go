@@ -58,7 +58,7 @@ func (r *resumption) plan() (from state.Position, to committed, err error) {
 	switch {
 	case !r.hasGroup && r.hasState:
 		return refuse("the state in %s is at %v and the group has no committed position: its offsets were deleted or have expired, or this is another group; "+
-			"recover them with cassdelta recover-offsets, which is to be given the state directories of all workers; or use the group that the state belongs to; %s", r.directory, s, startOver)
+			"recover them with cassdelta recover-offsets, which is to be given the state directories of all workers, and the checkpoint-store if there is one; or use the group that the state belongs to; %s", r.directory, s, startOver)
 	case !r.hasGroup && r.log.start > 0 && !r.withoutState:
 		return refuse("there is no state in %s, the group has no committed position, and the log begins at %d only: what was before is not known, so rows would be reported as not "+
 			"complete, and events may have been written by another group; restore a checkpoint, or give --without-state to begin here all the same", r.directory, r.log.start)

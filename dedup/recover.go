@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -18,6 +19,7 @@ import (
 
 	"cassdelta/internal/rawtopic"
 	"cassdelta/state"
+	"cassdelta/state/checkpoint"
 )
 
 // RecoverConfig says of which group positions are recovered, and from what.
@@ -30,7 +32,9 @@ type RecoverConfig struct {
 	DeadLetterTopic string
 	// StateDirectories are those of workers that do not run.
 	StateDirectories []string
-	Log              *zap.Logger
+	// Checkpoints are those of the group. Nil: there are none.
+	Checkpoints *checkpoint.Repository
+	Log         *zap.Logger
 
 	files vfs.FS // of the tests
 }
@@ -44,7 +48,7 @@ type Recovered struct {
 }
 
 // RecoverOffsets gives the group positions that it has lost: for each raw partition without one, behind the last event or dead letter that
-// is committed, or where the state is if that is further. Records behind that made no event, so folding them again makes none. State that
+// is committed, or where the state or its furthest checkpoint is if that is further. Records behind that made no event, so folding them again makes none. State that
 // is further than what was found is replaced by a checkpoint when its worker starts. It returns what it committed, and an error, with nothing committed, if workers run or if for a partition nothing tells where the group was.
 func RecoverOffsets(ctx context.Context, cfg RecoverConfig) ([]Recovered, error) {
 	if cfg.files == nil {
@@ -73,7 +77,7 @@ func RecoverOffsets(ctx context.Context, cfg RecoverConfig) ([]Recovered, error)
 	var found []Recovered
 	offsets := kadm.Offsets{}
 	for _, p := range lost {
-		c, from, err := r.position(p, bounds[p])
+		c, from, err := r.position(ctx, p, bounds[p])
 		if err != nil {
 			return nil, &PositionError{Topic: cfg.RawTopic.Name, Partition: p, Reason: err.Error()}
 		}
@@ -91,6 +95,15 @@ type lastPlace struct {
 	state.Position
 	lettered bool
 	topic    string
+	written  time.Time
+}
+
+// cutPartition is a partition of a clean topic whose first records are gone.
+type cutPartition struct {
+	topic         string
+	partition, of int32
+	// before is when the last of those were written, at the latest; zero if it is not known.
+	before time.Time
 }
 
 // parkedTable is a table of which a raw partition had events parked.
@@ -108,6 +121,7 @@ type recovery struct {
 	// parked has the last event of each table that was parked, until it is found among those that are released.
 	parked map[parkedTable]state.Position
 	cut    string // a topic whose first records are gone
+	cuts   []cutPartition
 }
 
 // lost lists the partitions without a position.
@@ -167,18 +181,23 @@ func (r *recovery) ends(ctx context.Context, topic string) (map[int32]int64, err
 			return nil, fmt.Errorf("list the offsets of topic %s: %w", topic, err)
 		}
 		left, open := map[int32]int64{}, false
+		var cuts []cutPartition
 		ends.Each(func(end kadm.ListedOffset) {
 			start, _ := starts.Lookup(topic, end.Partition)
 			last, _ := stable.Lookup(topic, end.Partition)
 			open = open || last.Offset != end.Offset
 			if start.Offset > 0 {
 				r.cut = topic
+				cuts = append(cuts, cutPartition{topic: topic, partition: end.Partition, of: int32(len(ends[topic]))})
 			}
 			if end.Offset > start.Offset {
 				left[end.Partition] = end.Offset
 			}
 		})
 		if !open {
+			if slices.Contains(r.cfg.CleanTopics, topic) {
+				r.noteCuts(ctx, cuts, left)
+			}
 			return left, nil
 		}
 		if wait.wait(ctx); ctx.Err() != nil {
@@ -187,8 +206,36 @@ func (r *recovery) ends(ctx context.Context, topic string) (map[int32]int64, err
 	}
 }
 
+// noteCuts takes note of partitions of a clean topic whose first records are gone. Where records are left, the first of them tells when the others were
+// written at the latest; where none is, they are older than the topic keeps them.
+func (r *recovery) noteCuts(ctx context.Context, cuts []cutPartition, left map[int32]int64) {
+	for _, c := range cuts {
+		if left[c.partition] == 0 {
+			if keeps, err := topicRetention(ctx, r.adm, c.topic); err == nil && keeps >= 0 {
+				c.before = time.Now().Add(-keeps)
+			}
+		}
+		r.cuts = append(r.cuts, c)
+	}
+}
+
+// laterGone returns a partition of a clean topic that may have had later events of a raw partition than the last that is found.
+func (r *recovery) laterGone(p int32, last lastPlace) *cutPartition {
+	for i := range r.cuts {
+		if c := &r.cuts[i]; p%c.of == c.partition && (c.before.IsZero() || last.written.Before(c.before)) {
+			return c
+		}
+	}
+	return nil
+}
+
 // take takes note of a record, if it is an event or a dead letter about the raw topic.
 func (r *recovery) take(rec *kgo.Record) error {
+	for i := range r.cuts {
+		if c := &r.cuts[i]; c.topic == rec.Topic && c.partition == rec.Partition && c.before.IsZero() {
+			c.before = rec.Timestamp
+		}
+	}
 	numbers := map[string]int64{}
 	letter, group := false, ""
 	for _, h := range rec.Headers {
@@ -220,7 +267,7 @@ func (r *recovery) take(rec *kgo.Record) error {
 	if event && r.park(rec, int32(partition), state.Position{Offset: offset, Done: index + 1}, group) {
 		return nil // another group parked it
 	}
-	at := lastPlace{Position: state.Position{Offset: offset}, lettered: letter, topic: rec.Topic}
+	at := lastPlace{Position: state.Position{Offset: offset}, lettered: letter, topic: rec.Topic, written: rec.Timestamp}
 	if event {
 		at.Done = index + 1
 	}
@@ -231,7 +278,7 @@ func (r *recovery) take(rec *kgo.Record) error {
 	case at.Offset == last.Offset:
 		last.lettered = last.lettered || at.lettered
 		if at.Done > last.Done {
-			last.Done, last.topic = at.Done, at.topic
+			last.Done, last.topic, last.written = at.Done, at.topic, at.written
 		}
 		r.places[int32(partition)] = last
 	}
@@ -251,7 +298,7 @@ func (r *recovery) park(rec *kgo.Record, partition int32, at state.Position, gro
 }
 
 // position is where the group was, as far as it matters.
-func (r *recovery) position(p int32, log bounds) (c committed, from string, err error) {
+func (r *recovery) position(ctx context.Context, p int32, log bounds) (c committed, from string, err error) {
 	// State that is ahead, in a directory that is not here, is behind records that made no event: a checkpoint takes its place.
 	c = committed{epoch: -1, topic: r.cfg.RawTopic.ID, restored: log.end}
 	for t := range r.parked {
@@ -264,14 +311,30 @@ func (r *recovery) position(p int32, log bounds) (c committed, from string, err 
 	if ok {
 		c.Position, c.lettered, from = place.Position, place.lettered, "the last record in topic "+place.topic
 	}
+	states := 0
+	further := func(at state.Position, where string) {
+		if states++; from == "" || at.Compare(c.Position) > 0 {
+			c.lettered = c.lettered && c.Offset == at.Offset
+			c.Position, from = at, where
+		}
+	}
 	for _, directory := range r.cfg.StateDirectories {
 		at, known, err := r.stateOf(directory, p)
 		if err != nil {
 			return c, "", err
 		}
-		if known && (from == "" || at.Compare(c.Position) > 0) {
-			c.lettered = c.lettered && c.Offset == at.Offset
-			c.Position, from = at, "the state in "+directory
+		if known {
+			further(at, "the state in "+directory)
+		}
+	}
+	if r.cfg.Checkpoints != nil {
+		// One that is not whole tells it too: it was made of a state.
+		all, err := r.cfg.Checkpoints.Positions(ctx, p)
+		if err != nil {
+			return c, "", err
+		}
+		for _, at := range all {
+			further(at, "a checkpoint")
 		}
 	}
 	switch {
@@ -280,6 +343,9 @@ func (r *recovery) position(p int32, log bounds) (c committed, from string, err 
 			"recover where its state is, or start over", cmp.Or(r.cut, r.cfg.RawTopic.Name))
 	case from == "":
 		from = "nothing was ever written of it"
+	case states == 0 && r.laterGone(p, place) != nil:
+		return c, "", fmt.Errorf("the last event of it that is found is that at %v, in topic %s, of %v, and first records of topic %s are gone that may be of later ones: "+
+			"give the state directory that has the partition, or the checkpoint-store; or start over", c.Position, place.topic, place.written.UTC(), r.laterGone(p, place).topic)
 	case c.Offset >= log.end && c.Done > 0, c.Offset > log.end:
 		return c, "", fmt.Errorf("the position %v, of %s, is past the end of the log, %d: that is of another topic of this name; start over", c, from, log.end)
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -176,6 +177,51 @@ func TestRecoverOffsetsOfTwoDisks(t *testing.T) {
 	}
 }
 
+// TestRecoverOffsetsOfCheckpoints has lost the positions and the disk, and the first raw records are gone. The checkpoints are behind records that made no
+// event, so they tell more than the events, and are of use only if they are asked.
+func TestRecoverOffsetsOfCheckpoints(t *testing.T) {
+	w := newRig(t)
+	store := objectStore(t)
+	w.write(0, 3, 0, 0)
+	w.write(1, 0, 0)
+	w.write(2, 150, 2)
+	w.write(3, 0)
+	r := w.started(store, atEnd)
+	if err := r.settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(rawParts) {
+		w.cutTopic(rawName, p, 1)
+	}
+	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	w.writeAll(2)
+	c := w.recovery(nil)
+	c.Checkpoints = r.checkpoints.repo
+	if _, err := RecoverOffsets(w.ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	after, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, c := range before {
+		if after[p].Position != c.Position {
+			t.Errorf("partition %d was at %v, and is at %v", p, c, after[p])
+		}
+	}
+	r = w.started(store, atEnd)
+	if err := r.settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
+}
+
 // TestRecoverOffsetsAndStateAhead recovers positions while nobody knows of a disk, whose state is behind records that made no event. It is replaced when its worker
 // starts: by a checkpoint that is not.
 func TestRecoverOffsetsAndStateAhead(t *testing.T) {
@@ -223,6 +269,66 @@ func TestRecoverOffsetsRefuses(t *testing.T) {
 	}
 	if group, err := w.positions(); err == nil && len(group) > 0 {
 		t.Errorf("the group is at %v, error %v", group, err)
+	}
+}
+
+// TestRecoverOffsetsOfCutTopic has a topic that keeps its records for less long than another: the last event that is left may not be the last that was.
+func TestRecoverOffsetsOfCutTopic(t *testing.T) {
+	const short = "short"
+	w := newRig(t)
+	if _, err := w.adm.CreateTopics(w.ctx, cleanParts, 1, map[string]*string{"retention.ms": kadm.StringPtr("3600000")}, short); err != nil {
+		t.Fatal(err)
+	}
+	disk := vfs.NewMem()
+	w.writeAll(3, 4)
+	if err := w.start("a", disk).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	event := func(partition, offset int, at time.Time) {
+		t.Helper()
+		rec := &kgo.Record{Topic: short, Partition: int32(partition % cleanParts), Timestamp: at}
+		for key, value := range map[string]int{HeaderRawPartition: partition, HeaderRawOffset: offset, HeaderIndex: 0} {
+			rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: key, Value: fmt.Append(nil, value)})
+		}
+		if err := w.writer.ProduceSync(w.ctx, rec).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recover := func(files vfs.FS) error {
+		c := w.recovery(files)
+		c.CleanTopics = append(c.CleanTopics, short)
+		if _, err := RecoverOffsets(w.ctx, c); err != nil {
+			return err
+		}
+		_, err := w.adm.DeleteGroups(w.ctx, groupName)
+		return err
+	}
+	now := time.Now()
+	event(0, 9, now.Add(time.Hour)) // by another clock; it is to be later than those of the worker
+	event(2, 1, now.Add(2*time.Hour))
+	w.cutTopic(short, 0, 1)
+	if err := recover(nil); err == nil || !strings.Contains(err.Error(), "first records of topic "+short+" are gone") {
+		t.Errorf("a later record is left: error %v", err)
+	}
+	if err := recover(disk); err != nil {
+		t.Errorf("with the state: %v", err)
+	}
+	w.cutTopic(short, 0, -1)
+	if err := recover(nil); err != nil {
+		t.Errorf("what is gone is older than the topic keeps it, and the last event is not: %v", err)
+	}
+	if _, err := w.adm.AlterTopicConfigs(w.ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: kadm.StringPtr("1")}}, short); err != nil {
+		t.Fatal(err)
+	}
+	if err := recover(nil); err == nil || !strings.Contains(err.Error(), "first records of topic "+short+" are gone") {
+		t.Errorf("nothing is left: error %v", err)
+	}
+	event(2, 2, now.Add(-time.Hour))
+	if err := recover(nil); err != nil {
+		t.Errorf("what is gone is older than the last event: %v", err)
 	}
 }
 

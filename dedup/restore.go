@@ -137,7 +137,8 @@ func (s *session) neverBefore(ctx context.Context, partition int32) error {
 	}
 	return &stopError{&PositionError{Topic: s.w.topic.Name, Partition: partition, Reason: fmt.Sprintf(
 		"there is the %v of the group at %v, and the group has no committed position: its offsets were deleted or have expired; "+
-			"set its position to that of the checkpoint, after which all events are written again, by cassdelta state restore; or use another group", e, e.Position)}}
+			"recover them with cassdelta recover-offsets, which is to be given the checkpoint-store, after which the checkpoint is gone on from, and no event is written again; or set the group to a savepoint "+
+			"with cassdelta state restore, after which the events behind that are; or use another group", e, e.Position)}}
 }
 
 // findCheckpoint asks the store until it answers.

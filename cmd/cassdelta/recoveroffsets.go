@@ -12,6 +12,7 @@ import (
 
 	"cassdelta/dedup"
 	"cassdelta/internal/config"
+	"cassdelta/state/checkpoint"
 )
 
 type recoverOffsetsCmd struct {
@@ -19,9 +20,10 @@ type recoverOffsetsCmd struct {
 
 	Kafka            kafkaFlags `embed:"" prefix:"kafka-"`
 	topicFlags       `embed:""`
-	Group            string   `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group whose positions are lost. Default: ${default}."`
-	TopicPrefix      string   `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
-	StateDirectories []string `name:"state-directory" placeholder:"DIR" help:"State directories of the workers, which are stopped: they may know more than the topics."`
+	Group            string     `default:"cassdelta-dedup" placeholder:"NAME" help:"Consumer group whose positions are lost. Default: ${default}."`
+	TopicPrefix      string     `default:"cassdelta" placeholder:"NAME" help:"Clean topics are PREFIX.KEYSPACE.TABLE. Default: ${default}."`
+	Checkpoint       storeFlags `embed:"" prefix:"checkpoint-"`
+	StateDirectories []string   `name:"state-directory" placeholder:"DIR" help:"State directories of the workers, which are stopped: they may know more than the topics."`
 }
 
 // Run recovers the positions and prints them.
@@ -39,9 +41,17 @@ func (c *recoverOffsetsCmd) Run(ctx context.Context, log *zap.Logger, stdout io.
 	if err != nil {
 		return err
 	}
+	store, err := c.Checkpoint.open(true)
+	if err != nil {
+		return err
+	}
+	var checkpoints *checkpoint.Repository
+	if store != nil {
+		checkpoints = checkpoint.NewRepository(store, checkpoint.Scope{Group: c.Group, Topic: topic.Name, TopicID: topic.ID, Partitions: topic.Partitions})
+	}
 	found, err := dedup.RecoverOffsets(ctx, dedup.RecoverConfig{
 		ClientOpts: c.Kafka.Opts(), RawTopic: topic, Group: c.Group, CleanTopics: clean, DeadLetterTopic: c.DeadLetterTopic,
-		StateDirectories: c.StateDirectories, Log: log,
+		StateDirectories: c.StateDirectories, Checkpoints: checkpoints, Log: log,
 	})
 	if err != nil {
 		return err
