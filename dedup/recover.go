@@ -307,15 +307,14 @@ func (r *recovery) position(ctx context.Context, p int32, log bounds) (c committ
 				"give the group's position as it was, or start over", t.table)
 		}
 	}
-	place, ok := r.places[p]
-	if ok {
+	place, ofRecord := r.places[p]
+	if ofRecord {
 		c.Position, c.lettered, from = place.Position, place.lettered, "the last record in topic "+place.topic
 	}
-	states := 0
 	further := func(at state.Position, where string) {
-		if states++; from == "" || at.Compare(c.Position) > 0 {
+		if from == "" || at.Compare(c.Position) > 0 {
 			c.lettered = c.lettered && c.Offset == at.Offset
-			c.Position, from = at, where
+			c.Position, from, ofRecord = at, where, false
 		}
 	}
 	for _, directory := range r.cfg.StateDirectories {
@@ -343,9 +342,13 @@ func (r *recovery) position(ctx context.Context, p int32, log bounds) (c committ
 			"recover where its state is, or start over", cmp.Or(r.cut, r.cfg.RawTopic.Name))
 	case from == "":
 		from = "nothing was ever written of it"
-	case states == 0 && r.laterGone(p, place) != nil:
-		return c, "", fmt.Errorf("the last event of it that is found is that at %v, in topic %s, of %v, and first records of topic %s are gone that may be of later ones: "+
+	case ofRecord && r.laterGone(p, place) != nil:
+		return c, "", fmt.Errorf("the last event of it that is found is that at %v, in topic %s, of %v, no state is further, and first records of topic %s are gone that may be of later ones: "+
 			"give the state directory that has the partition, or the checkpoint-store; or start over", c.Position, place.topic, place.written.UTC(), r.laterGone(p, place).topic)
+	case c.Offset < log.start:
+		// The worker would refuse it, and what the group has is not looked for again.
+		return c, "", fmt.Errorf("the furthest that is found is the position %v, of %s, and the raw topic begins at %d only, so nobody can go on from there: "+
+			"give the state directory that has the partition, or the checkpoint-store; or start over", c, from, log.start)
 	case c.Offset >= log.end && c.Done > 0, c.Offset > log.end:
 		return c, "", fmt.Errorf("the position %v, of %s, is past the end of the log, %d: that is of another topic of this name; start over", c, from, log.end)
 	}

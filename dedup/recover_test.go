@@ -279,8 +279,12 @@ func TestRecoverOffsetsOfCutTopic(t *testing.T) {
 	if _, err := w.adm.CreateTopics(w.ctx, cleanParts, 1, map[string]*string{"retention.ms": kadm.StringPtr("3600000")}, short); err != nil {
 		t.Fatal(err)
 	}
-	disk := vfs.NewMem()
-	w.writeAll(3, 4)
+	behind, disk := vfs.NewMem(), vfs.NewMem()
+	w.writeAll(3)
+	if err := w.start("b", behind).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	w.writeAll(4)
 	if err := w.start("a", disk).settledEnd(); err != nil {
 		t.Fatal(err)
 	}
@@ -313,6 +317,9 @@ func TestRecoverOffsetsOfCutTopic(t *testing.T) {
 	if err := recover(nil); err == nil || !strings.Contains(err.Error(), "first records of topic "+short+" are gone") {
 		t.Errorf("a later record is left: error %v", err)
 	}
+	if err := recover(behind); err == nil || !strings.Contains(err.Error(), "first records of topic "+short+" are gone") {
+		t.Errorf("with a state that is behind the last event, and tells nothing of later ones: error %v", err)
+	}
 	if err := recover(disk); err != nil {
 		t.Errorf("with the state: %v", err)
 	}
@@ -330,6 +337,43 @@ func TestRecoverOffsetsOfCutTopic(t *testing.T) {
 	if err := recover(nil); err != nil {
 		t.Errorf("what is gone is older than the last event: %v", err)
 	}
+}
+
+// TestRecoverOffsetsBeforeTheLog has a partition whose last event is of a record that the raw topic does not keep any more. Nobody could go on from there, and
+// a position that is given to the group is not looked for again: so the state has to tell.
+func TestRecoverOffsetsBeforeTheLog(t *testing.T) {
+	w := newRig(t)
+	w.write(0, 3, 0, 0, 0)
+	w.write(1, 2)
+	disk := vfs.NewMem()
+	if err := w.start("a", disk).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.cut(0, before[0].Offset-1)
+	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RecoverOffsets(w.ctx, w.recovery(nil)); err == nil || !strings.Contains(err.Error(), "give the state directory that has the partition, or the checkpoint-store") {
+		t.Errorf("the records after the last event are gone: error %v", err)
+	}
+	if _, err := RecoverOffsets(w.ctx, w.recovery(disk)); err != nil {
+		t.Fatal(err)
+	}
+	after, err := w.positions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after[0].Position != before[0].Position {
+		t.Errorf("partition 0 was at %v, and is at %v", before[0], after[0])
+	}
+	if err := w.start("a", disk).settledEnd(); err != nil {
+		t.Fatal(err)
+	}
+	w.finished()
 }
 
 // TestRecoverOffsetsOfOneGroup has a dead letter of another group, which is further, in the topic that both write to unless told otherwise.
