@@ -121,7 +121,9 @@ type recovery struct {
 	// parked has the last event of each table that was parked, until it is found among those that are released.
 	parked map[parkedTable]state.Position
 	cut    string // a topic whose first records are gone
-	cuts   []cutPartition
+	cuts   []*cutPartition
+	// unseen are those of the topic that is read, by the partition, of which no record was read yet.
+	unseen map[int32]*cutPartition
 }
 
 // lost lists the partitions without a position.
@@ -181,20 +183,21 @@ func (r *recovery) ends(ctx context.Context, topic string) (map[int32]int64, err
 			return nil, fmt.Errorf("list the offsets of topic %s: %w", topic, err)
 		}
 		left, open := map[int32]int64{}, false
-		var cuts []cutPartition
+		var cuts []*cutPartition
 		ends.Each(func(end kadm.ListedOffset) {
 			start, _ := starts.Lookup(topic, end.Partition)
 			last, _ := stable.Lookup(topic, end.Partition)
 			open = open || last.Offset != end.Offset
 			if start.Offset > 0 {
 				r.cut = topic
-				cuts = append(cuts, cutPartition{topic: topic, partition: end.Partition, of: int32(len(ends[topic]))})
+				cuts = append(cuts, &cutPartition{topic: topic, partition: end.Partition, of: int32(len(ends[topic]))})
 			}
 			if end.Offset > start.Offset {
 				left[end.Partition] = end.Offset
 			}
 		})
 		if !open {
+			r.unseen = nil
 			if slices.Contains(r.cfg.CleanTopics, topic) {
 				r.noteCuts(ctx, cuts, left)
 			}
@@ -208,9 +211,10 @@ func (r *recovery) ends(ctx context.Context, topic string) (map[int32]int64, err
 
 // noteCuts takes note of partitions of a clean topic whose first records are gone. Where records are left, the first of them tells when the others were
 // written at the latest; where none is, they are older than the topic keeps them.
-func (r *recovery) noteCuts(ctx context.Context, cuts []cutPartition, left map[int32]int64) {
+func (r *recovery) noteCuts(ctx context.Context, cuts []*cutPartition, left map[int32]int64) {
+	r.unseen = map[int32]*cutPartition{}
 	for _, c := range cuts {
-		if left[c.partition] == 0 {
+		if r.unseen[c.partition] = c; left[c.partition] == 0 {
 			if keeps, err := topicRetention(ctx, r.adm, c.topic); err == nil && keeps >= 0 {
 				c.before = time.Now().Add(-keeps)
 			}
@@ -221,8 +225,8 @@ func (r *recovery) noteCuts(ctx context.Context, cuts []cutPartition, left map[i
 
 // laterGone returns a partition of a clean topic that may have had later events of a raw partition than the last that is found.
 func (r *recovery) laterGone(p int32, last lastPlace) *cutPartition {
-	for i := range r.cuts {
-		if c := &r.cuts[i]; p%c.of == c.partition && (c.before.IsZero() || last.written.Before(c.before)) {
+	for _, c := range r.cuts {
+		if p%c.of == c.partition && (c.before.IsZero() || last.written.Before(c.before)) {
 			return c
 		}
 	}
@@ -231,10 +235,9 @@ func (r *recovery) laterGone(p int32, last lastPlace) *cutPartition {
 
 // take takes note of a record, if it is an event or a dead letter about the raw topic.
 func (r *recovery) take(rec *kgo.Record) error {
-	for i := range r.cuts {
-		if c := &r.cuts[i]; c.topic == rec.Topic && c.partition == rec.Partition && c.before.IsZero() {
-			c.before = rec.Timestamp
-		}
+	if c := r.unseen[rec.Partition]; c != nil {
+		c.before = rec.Timestamp
+		delete(r.unseen, rec.Partition)
 	}
 	numbers := map[string]int64{}
 	letter, group := false, ""

@@ -432,3 +432,30 @@ func TestLettersOfParkedEvents(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkRecoverTake reads an event where the first records of many topics are gone, as is usual: each of all events is read.
+func BenchmarkRecoverTake(b *testing.B) {
+	for _, topics := range []int{0, 100} {
+		b.Run(fmt.Sprintf("%d topics", topics), func(b *testing.B) {
+			r := &recovery{places: map[int32]lastPlace{}, parked: map[parkedTable]state.Position{}}
+			r.cfg.RawTopic.Partitions = 32
+			for n := range topics {
+				var cuts []*cutPartition
+				left := map[int32]int64{}
+				for p := range int32(32) {
+					cuts, left[p] = append(cuts, &cutPartition{topic: fmt.Sprintf("cassdelta.shop.t%03d", n), partition: p, of: 32}), 1
+				}
+				r.noteCuts(b.Context(), cuts, left)
+			}
+			rec := &kgo.Record{Topic: "cassdelta.shop.t099", Timestamp: time.Now()}
+			for _, name := range []string{HeaderRawPartition, HeaderRawOffset, HeaderIndex} {
+				rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: name, Value: []byte("3")})
+			}
+			for b.Loop() {
+				if err := r.take(rec); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
