@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cassdelta/schema"
+	"cassdelta/state/objects"
 )
 
 // TestRefusals holds that what makes a start pointless is said in one sentence, with what to do about it.
@@ -20,7 +21,10 @@ func TestRefusals(t *testing.T) {
 		}
 		return path
 	}
-	missing, empty := filepath.Join(dir, "missing"), t.TempDir()
+	missing, empty, store := filepath.Join(dir, "missing"), t.TempDir(), t.TempDir()
+	if _, err := objects.Open(objects.Config{URL: store}); err != nil {
+		t.Fatal(err)
+	}
 	table := "CREATE TABLE shop.a (id int PRIMARY KEY) WITH ID = 52bc67b0-e7b2-11f1-bcc4-336fe8c091c7"
 	notCaptured, withoutIDs := write("off.cql", table+";"), write("ids.cql", "\nCREATE TABLE shop.a (id int PRIMARY KEY) WITH cdc = true;")
 	on := startNode(t, schema.UUID{1}, demoTables(t)...)
@@ -54,8 +58,12 @@ func TestRefusals(t *testing.T) {
 			"cassdelta group show: there is no raw topic ARG; name the raw-topic that the agents have",
 		},
 		{
-			"state, no checkpoints", "state tables --checkpoint-store " + t.TempDir(), exitFailed,
+			"state, no checkpoints", "state tables --checkpoint-store " + store, exitFailed,
 			"cassdelta state tables: ARG has no checkpoints: expected those of group cassdelta-dedup; check --checkpoint-store, which is to be that of the workers",
+		},
+		{
+			"state, an empty directory", "state tables --checkpoint-store " + t.TempDir(), exitFailed,
+			"cassdelta state tables: checkpoint-store: expected the directory of a store: ARG is empty: maybe what belongs there is not mounted; give the one that the workers have",
 		},
 		{
 			"state, no store of checkpoints", "state tables --checkpoint-store " + missing, exitFailed,

@@ -57,7 +57,7 @@ type Config struct {
 	S3  S3Config
 	// FS is the file system of a directory; nil is the machine's.
 	FS vfs.FS
-	// Existing says that a directory is to be there: it is not made.
+	// Existing says that a directory is to be there, and something in it: it is not made.
 	Existing bool
 }
 
@@ -77,7 +77,15 @@ func Open(c Config) (Store, error) {
 		c.FS = vfs.Default
 	}
 	if c.Existing && c.URL != "" {
-		if _, err := c.FS.Stat(c.URL); err != nil {
+		_, err := c.FS.Stat(c.URL)
+		var names []string
+		if err == nil {
+			names, err = c.FS.List(c.URL)
+		}
+		if err == nil && len(names) == 0 {
+			err = fmt.Errorf("%s is empty: maybe what belongs there is not mounted", c.URL)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("expected the directory of a store: %w; give the one that the workers have", err)
 		}
 	}

@@ -303,4 +303,14 @@ func TestExistingDirectory(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// Where nothing is mounted is no store: what is made there would be taken for it by a worker that has lost its disk.
+	if err := disk.MkdirAll("mount", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{URL: "mount", FS: disk, Existing: true}); err == nil || !strings.Contains(err.Error(), "mounted") {
+		t.Errorf("error %v, expected that the directory is empty", err)
+	}
+	if names, err := disk.List("mount"); err != nil || len(names) > 0 {
+		t.Errorf("%q was made in an empty directory, error %v", names, err)
+	}
 }
