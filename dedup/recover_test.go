@@ -142,13 +142,7 @@ func TestRecoverOffsetsOfTwoDisks(t *testing.T) {
 		w.write(p, 3, 0, 0)
 	}
 	disk := vfs.NewMem()
-	if err := w.start("a", disk).settledEnd(); err != nil {
-		t.Fatal(err)
-	}
-	before, err := w.positions()
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := w.foldAll(disk)
 	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
 		t.Fatal(err)
 	}
@@ -346,13 +340,7 @@ func TestRecoverOffsetsBeforeTheLog(t *testing.T) {
 	w.write(0, 3, 0, 0, 0)
 	w.write(1, 2)
 	disk := vfs.NewMem()
-	if err := w.start("a", disk).settledEnd(); err != nil {
-		t.Fatal(err)
-	}
-	before, err := w.positions()
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := w.foldAll(disk)
 	w.cut(0, before[0].Offset-1)
 	if _, err := w.adm.DeleteGroups(w.ctx, groupName); err != nil {
 		t.Fatal(err)
@@ -458,4 +446,17 @@ func BenchmarkRecoverTake(b *testing.B) {
 			}
 		})
 	}
+}
+
+// foldAll has a worker fold what there is, and returns the group's positions.
+func (w *rig) foldAll(disk vfs.FS) map[int32]committed {
+	w.t.Helper()
+	if err := w.start("a", disk).settledEnd(); err != nil {
+		w.t.Fatal(err)
+	}
+	at, err := w.positions()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return at
 }
